@@ -1,1 +1,1 @@
-""""""
+"""Core recipes, method pages and the catalogue of all 83."""

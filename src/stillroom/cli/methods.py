@@ -1,0 +1,148 @@
+"""`stillroom list` and `stillroom show`: the catalogue on the command line."""
+
+import json
+import os
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from stillroom.errors import UserError, unknown_name
+
+
+def list_methods(
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list of objects.")] = False,
+    family: Annotated[str | None, typer.Option(help="Only this family.")] = None,
+) -> None:
+    """List the 83 methods, what each does and which are done.
+
+    Example: stillroom list --family reinforcement-learning
+    """
+    from stillroom.methods import registry
+
+    methods = registry.catalogue()
+    if family is not None:
+        if family not in registry.families():
+            raise unknown_name("family", family, registry.families())
+        methods = [info for info in methods if info.family == family]
+    if as_json:
+        _print(json.dumps([info.model_dump(exclude={"paper"}) for info in methods], indent=2, ensure_ascii=False))
+        return
+
+    if not sys.stdout.isatty():
+        # A pipe gets one line per method, tab-separated, so that grep and cut work.
+        rows = [(i.number, i.name, i.alias, i.family, i.status, i.summary) for i in methods]
+        _print("\n".join("\t".join(str(value) for value in row) for row in rows))
+        return
+
+    from rich import box
+    from rich.table import Table
+
+    table = Table("no.", "name", "status", box=box.SIMPLE_HEAD, pad_edge=False, expand=True)
+    table.columns[0].justify = "right"
+    table.columns[1].no_wrap = True
+    table.add_column("what it does", no_wrap=True, overflow="ellipsis", ratio=1)
+    for info in methods:
+        table.add_row(str(info.number), info.name, info.status, info.summary)
+    _render(table)
+    done = sum(info.status == "done" for info in methods)
+    core = ", ".join(registry.CORE_RECIPES)
+    _print(f"{done} of {len(methods)} done. Core recipes: {core}. One in full: stillroom show NAME")
+
+
+def show_method(
+    key: Annotated[str, typer.Argument(metavar="NAME", help="A method's name, alias or number; or a core recipe.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Show one method: its paper, what it does, its page and its published result.
+
+    Example: stillroom show dart-math
+    """
+    from stillroom.methods import registry
+
+    if key in registry.CORE_RECIPES:
+        _show_core(registry.get_recipe(key), as_json)
+        return
+    try:
+        info = registry.resolve(key)
+    except UserError as error:
+        raise UserError(f"{error}; core recipes: {', '.join(registry.CORE_RECIPES)}") from error
+    page = _page_text(registry.page_module(info)) if registry.has_page(info) else None
+    claim = registry.claim(info)
+    if as_json:
+        shown = {**info.model_dump(), "page": page, "arms": _arms(claim), "claim": claim}
+        _print(json.dumps(shown, indent=2, ensure_ascii=False))
+        return
+
+    lines = [
+        f"{info.number} {info.name} ({info.alias}): {info.status}",
+        info.title,
+        info.paper,
+        f"family: {info.family}",
+        "",
+        info.summary,
+    ]
+    if page:
+        lines += ["", page]
+    if claim:
+        lines += ["", *_claim_lines(claim)]
+    elif page:
+        lines += ["", f"No published result yet; measure it: stillroom run {info.name}"]
+    else:
+        lines += ["", "Planned: no page yet."]
+    _print("\n".join(lines))
+
+
+def _show_core(recipe: Any, as_json: bool) -> None:
+    page = _page_text(f"stillroom.methods.{recipe.name}")
+    if as_json:
+        shown = {"name": recipe.name, "kind": recipe.kind, "summary": recipe.summary, "page": page}
+        _print(json.dumps(shown, indent=2, ensure_ascii=False))
+        return
+    _print(f"{recipe.name}: core recipe, returns a {recipe.kind}\n{recipe.summary}\n\n{page}")
+
+
+def _page_text(module: str) -> str:
+    from importlib import import_module
+    from inspect import getdoc
+
+    return getdoc(import_module(module)) or ""
+
+
+def _arms(claim: dict[str, Any] | None) -> list[str]:
+    """The arms that the claim contrasts, in order of appearance."""
+    contrasts = claim["claims"] if claim else []
+    return list(dict.fromkeys(arm for contrast in contrasts for arm in contrast.get("arms", [])))
+
+
+def _claim_lines(claim: dict[str, Any]) -> list[str]:
+    seeds = claim["seeds"]
+    count = len(seeds) if isinstance(seeds, list) else seeds
+    lines = [f"result: {claim['verdict']} ({count} seeds)", f"arms: {', '.join(_arms(claim))}"]
+    for contrast in claim["claims"]:
+        text = contrast.get("text") or f"{' against '.join(contrast['arms'])} on {contrast['metric']}"
+        effect, interval = contrast["effect"], contrast["interval"]
+        lines.append(
+            f"  {contrast.get('verdict', '-')}: {text}: {effect:+.3f} [{interval[0]:+.3f}, {interval[1]:+.3f}]"
+        )
+    return [*lines, f"measured by: {claim['command']} (commit {claim['commit'][:12]})"]
+
+
+def _render(table: Any) -> None:
+    from rich.console import Console
+
+    console = Console()
+    with console.capture() as capture:
+        console.print(table)
+    _print(capture.get().rstrip("\n"))
+
+
+def _print(text: str) -> None:
+    """Print, and leave quietly when the reader has gone (``stillroom list | head``)."""
+    try:
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # What is still buffered would raise once more at exit; give it somewhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(0) from None
