@@ -1,0 +1,51 @@
+"""Renew the generated tables in README and docs: python tools/docs_tables.py"""
+
+import re
+from pathlib import Path
+
+from stillroom.methods.registry import CORE_RECIPES, catalogue, families
+
+ROOT = Path(__file__).parents[1]
+
+
+def count() -> str:
+    """One line on how many methods are done."""
+    methods = catalogue()
+    done = [info for info in methods if info.status == "done"]
+    names = ", ".join(f"{info.number} {info.name}" for info in done) or "none yet"
+    core = ", ".join(f"`{name}`" for name in CORE_RECIPES)
+    return f"{len(done)} of {len(methods)} done ({names}); core recipes: {core}."
+
+
+def methods() -> str:
+    """A table per family."""
+    parts = []
+    for family in families():
+        rows = [
+            f"| {info.number} | [`{info.name}`]({info.paper}) | `{info.alias}` | {info.status} | {info.summary} |"
+            for info in catalogue()
+            if info.family == family
+        ]
+        head = "| no. | name | alias | status | what it does |\n|---:|---|---|---|---|"
+        parts.append("\n".join([f"## {family.replace('-', ' ').capitalize()}", "", head, *rows]))
+    return "\n\n".join(parts)
+
+
+BLOCKS = {"count": count, "methods": methods}
+PAGES = ("README.md", "docs/index.md", "docs/methods.md")
+
+
+def renewed(text: str) -> str:
+    """The page with every generated block replaced by what the code says now."""
+    return re.sub(
+        r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)",
+        lambda match: f"{match[1]}{BLOCKS[match[2]]()}\n{match[3]}",
+        text,
+        flags=re.DOTALL,
+    )
+
+
+if __name__ == "__main__":
+    for page in PAGES:
+        path = ROOT / page
+        path.write_text(renewed(path.read_text(encoding="utf-8")), encoding="utf-8")
