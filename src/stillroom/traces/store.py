@@ -1,0 +1,287 @@
+"""Where traces live: Parquet shards that are whole or absent, read back exactly or scanned as columns.
+
+What a query needs is a flat column (a null `correct` means not judged); conversations and spans are native lists of
+structs; free-form dictionaries are JSON strings. Texts are stored as they are, control characters and NUL included,
+with one exception: UTF-8 has no lone surrogates, so each of them is stored as U+FFFD, which keeps every span's offsets.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, cast
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from stillroom.errors import DataError, UserError
+from stillroom.io import open_atomic
+from stillroom.types import Trace
+
+_VERSION = "1"
+_ROWS_PER_GROUP = 5_000
+
+_MESSAGE = pa.struct([("role", pa.string()), ("content", pa.string())])
+_SEGMENT = pa.struct(
+    [
+        ("role", pa.string()),
+        ("text", pa.string()),
+        ("weight", pa.float64()),
+        ("token_ids", pa.list_(pa.int32())),
+        ("tokenizer", pa.string()),
+    ]
+)
+_SPAN = pa.struct([("kind", pa.string()), ("start", pa.int64()), ("end", pa.int64()), ("data", pa.string())])
+
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("problem_id", pa.string()),
+        ("task", pa.string()),
+        ("source", pa.string()),
+        ("sampler", pa.string()),
+        ("index", pa.int64()),
+        ("round", pa.int64()),
+        ("level", pa.int64()),
+        ("seed", pa.int64()),
+        ("finish", pa.string()),
+        ("correct", pa.bool_()),
+        ("score", pa.float64()),
+        ("raw", pa.float64()),
+        ("answer", pa.string()),
+        ("reason", pa.string()),  # null exactly when there is no verdict at all
+        ("prompt_tokens", pa.int64()),
+        ("completion_tokens", pa.int64()),
+        ("calls", pa.int64()),
+        ("cost_usd", pa.float64()),
+        ("parents", pa.list_(pa.string())),
+        ("asked", pa.list_(_MESSAGE)),
+        ("taught", pa.list_(_SEGMENT)),
+        ("spans", pa.list_(_SPAN)),
+        ("parts", pa.string()),
+        ("judgement", pa.string()),
+        ("params", pa.string()),
+        ("meta", pa.string()),
+    ],
+    metadata={"stillroom.traces": _VERSION},
+)
+FLAT = tuple(
+    name
+    for name in SCHEMA.names
+    if name not in ("parents", "asked", "taught", "spans", "parts", "judgement", "params", "meta")
+)
+"""The columns that are plain values: what statistics and most selection rules read."""
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def clean(text: str) -> str:
+    """The text as UTF-8 can hold it: every surrogate becomes U+FFFD; same length."""
+    return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
+
+
+def write_shard(folder: Path, name: str, traces: Iterable[Trace]) -> Path:
+    """Write ``folder/name.parquet`` whole; an existing shard of that name is replaced whole. Returns its path.
+
+    Raises:
+        DataError: when a number does not fit its column; names the trace.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise UserError(f"{name!r} is no shard name; use letters, digits, dots, dashes and underscores")
+    path = folder / f"{name}.parquet"
+    write_tables(path, tables(traces))
+    return path
+
+
+def write_tables(path: Path, rows: Iterable[pa.Table]) -> None:
+    """Write tables of the store's schema as one shard, one row group per table."""
+    with open_atomic(path) as file, pq.ParquetWriter(file, SCHEMA, compression="zstd") as writer:
+        for table in rows:
+            writer.write_table(table)
+
+
+def tables(traces: Iterable[Trace]) -> Iterator[pa.Table]:
+    """The traces as Arrow tables of at most 5,000 rows."""
+    left = iter(traces)
+    while rows := [_row(trace) for trace in islice(left, _ROWS_PER_GROUP)]:
+        try:
+            yield pa.Table.from_pylist(rows, schema=SCHEMA)
+        except (pa.ArrowInvalid, OverflowError) as error:
+            raise DataError(f"trace {_culprit(rows)!r} cannot be stored: {error}") from error
+
+
+def paths_of(*paths: Path | str) -> list[Path]:
+    """The shards meant by files and folders, in order; a folder means its ``*.parquet``, sorted by name."""
+    found: list[Path] = []
+    for path in map(Path, paths):
+        if path.is_dir():
+            shards = sorted(p for p in path.glob("*.parquet") if not p.name.startswith("."))
+            if not shards:
+                raise UserError(f"no trace shards (*.parquet) in {path}")
+            found += shards
+        elif path.exists():
+            found.append(path)
+        else:
+            raise UserError(f"no such file or folder: {path}")
+    return found
+
+
+def read_tables(*paths: Path | str) -> Iterator[pa.Table]:
+    """The rows of shards and folders, in order, as Arrow tables; raises DataError naming an unreadable shard."""
+    for path in paths_of(*paths):
+        _check(path)
+        try:
+            with pq.ParquetFile(path) as file:
+                for batch in file.iter_batches(_ROWS_PER_GROUP):
+                    yield pa.Table.from_batches([batch]).cast(SCHEMA)
+        except (pa.ArrowException, OSError) as error:
+            raise DataError(f"{path} is damaged: {error}") from error
+
+
+def iterate(*paths: Path | str) -> Iterator[Trace]:
+    """The traces of shards and folders, in order, one by one."""
+    return chain.from_iterable(map(_traces, read_tables(*paths)))
+
+
+def read(*paths: Path | str) -> list[Trace]:
+    """The traces of shards and folders, in order, exactly as they were written."""
+    return list(iterate(*paths))
+
+
+def scan(*paths: Path | str) -> pl.LazyFrame:
+    """The rows of shards and folders, in order, as columns that are read only when a query needs them."""
+    found = paths_of(*paths)
+    for path in found:
+        _check(path)
+    return pl.scan_parquet(found)
+
+
+def to_frame(traces: Iterable[Trace]) -> pl.DataFrame:
+    """The traces as the frame that `scan` would give."""
+    return cast(pl.DataFrame, pl.from_arrow(pa.concat_tables([SCHEMA.empty_table(), *tables(traces)])))
+
+
+def from_frame(frame: pl.DataFrame) -> list[Trace]:
+    """The traces of a frame that holds all columns of the store."""
+    missing = [name for name in SCHEMA.names if name not in frame.columns]
+    if missing:
+        raise UserError(f"the frame lacks {', '.join(missing)}; only a frame with all columns holds whole traces")
+    return _traces(to_table(frame))
+
+
+def to_table(frame: pl.DataFrame) -> pa.Table:
+    """A frame with all columns of the store as an Arrow table."""
+    return frame.select(SCHEMA.names).to_arrow(compat_level=pl.CompatLevel.oldest()).cast(SCHEMA)
+
+
+def text() -> pl.Expr:
+    """The response: the text of the last assistant turn, over all its segments; empty when there is none."""
+    return _last_turn("assistant")
+
+
+def question() -> pl.Expr:
+    """The text of the last user turn; empty when there is none."""
+    return _last_turn("user")
+
+
+def with_texts(frame: pl.DataFrame) -> pl.DataFrame:
+    """The frame with the columns ``question`` and ``response``, made from `taught` unless they are there."""
+    wanted = {"question": question(), "response": text()}
+    return frame.with_columns(**{name: expr for name, expr in wanted.items() if name not in frame.columns})
+
+
+def _last_turn(role: str) -> pl.Expr:
+    mine = pl.element().struct.field("role") == role
+    turn = mine.rle_id()
+    texts = pl.element().struct.field("text").filter(mine & (turn == turn.filter(mine).max()))
+    return pl.col("taught").list.eval(texts).list.join("")
+
+
+def _check(path: Path) -> None:
+    try:
+        schema = pq.read_schema(path)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path} is not a readable Parquet file: {error}") from error
+    version = (schema.metadata or {}).get(b"stillroom.traces")
+    if version != _VERSION.encode() or not schema.equals(SCHEMA):
+        raise DataError(
+            f"{path} does not hold Stillroom traces of version {_VERSION}: its columns are {', '.join(schema.names)}"
+        )
+
+
+def _culprit(rows: list[dict[str, Any]]) -> str:
+    for row in rows:
+        try:
+            pa.Table.from_pylist([row], schema=SCHEMA)
+        except (pa.ArrowInvalid, OverflowError):
+            return str(row["id"])
+    return "?"
+
+
+def _json(value: Any) -> str:
+    return clean(json.dumps(value, ensure_ascii=False))
+
+
+def _row(trace: Trace) -> dict[str, Any]:
+    verdict, usage = trace.verdict, trace.usage
+    return {
+        "id": clean(trace.id),
+        "problem_id": clean(trace.problem_id),
+        "task": clean(trace.task),
+        "source": trace.source,
+        "sampler": clean(trace.sampler),
+        "index": trace.index,
+        "round": trace.round,
+        "level": trace.level,
+        "seed": trace.seed,
+        "finish": trace.finish.value,
+        "correct": None if verdict is None else verdict.correct,
+        "score": None if verdict is None else verdict.score,
+        "raw": None if verdict is None else verdict.raw,
+        "answer": None if verdict is None or verdict.answer is None else clean(verdict.answer),
+        "reason": None if verdict is None else clean(verdict.reason),
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "calls": usage.calls,
+        "cost_usd": usage.cost_usd,
+        "parents": [clean(parent) for parent in trace.parents],
+        "asked": [{"role": m.role, "content": clean(m.content)} for m in trace.asked],
+        "taught": [
+            {
+                "role": s.role,
+                "text": clean(s.text),
+                "weight": s.weight,
+                "token_ids": s.token_ids,
+                "tokenizer": None if s.tokenizer is None else clean(s.tokenizer),
+            }
+            for s in trace.taught
+        ],
+        "spans": [{"kind": clean(s.kind), "start": s.start, "end": s.end, "data": _json(s.data)} for s in trace.spans],
+        "parts": None if verdict is None else _json(verdict.parts),
+        "judgement": None if trace.judgement is None else _json(trace.judgement.model_dump()),
+        "params": _json(trace.params),
+        "meta": _json(trace.meta),
+    }
+
+
+def _traces(table: pa.Table) -> list[Trace]:
+    return [_trace(row) for row in table.to_pylist()]
+
+
+def _trace(row: dict[str, Any]) -> Trace:
+    verdict = {name: row.pop(name) for name in ("correct", "score", "raw", "answer", "parts", "reason")}
+    usage = {name: row.pop(name) for name in ("prompt_tokens", "completion_tokens", "calls", "cost_usd")}
+    judgement = row.pop("judgement")
+    return Trace.model_validate(
+        row
+        | {
+            "verdict": None if verdict["reason"] is None else verdict | {"parts": json.loads(verdict["parts"])},
+            "usage": usage,
+            "judgement": None if judgement is None else json.loads(judgement),
+            "spans": [span | {"data": json.loads(span["data"])} for span in row["spans"]],
+            "params": json.loads(row["params"]),
+            "meta": json.loads(row["meta"]),
+        }
+    )
