@@ -100,6 +100,8 @@ class Summary:
     n_priced: int
     by_level: dict[int, tuple[int, int, int]]
     """level -> (traces, judged, correct)."""
+    by_task: dict[str, int]
+    """task -> traces; so for sampler, source and finish."""
     by_sampler: dict[str, int]
     by_source: dict[str, int]
     by_finish: dict[str, int]
@@ -130,6 +132,7 @@ def summary(frame: pl.DataFrame | pl.LazyFrame) -> Summary:
         never_solved=int((rates == 0).sum()),
         always_solved=int((rates == 1).sum()),
         by_level={level: (n, judged, right) for level, n, judged, right in levels.sort("level").collect().iter_rows()},
+        by_task=_counts(lazy, "task"),
         by_sampler=_counts(lazy, "sampler"),
         by_source=_counts(lazy, "source"),
         by_finish=_counts(lazy, "finish"),
