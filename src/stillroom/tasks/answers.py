@@ -20,7 +20,8 @@ _SENTENCE_END = re.compile(
     r"[.!?](?=[\s*\"')]|$)|\n|,?\s(?:because|since|so|as|which|where|therefore|and thus)\b", re.IGNORECASE
 )
 NUMBER = re.compile(
-    r"(?<![\w)])-?\$?(?:\d+(?:,\d{3}(?!\d))*(?:\.\d+)?|\.\d+)(?:/\d+)?%?|\d+(?:,\d{3}(?!\d))*(?:\.\d+)?"
+    r"(?<![\w)])-?\$?(?:\d+(?:,\d{3}(?!\d))*(?:\.\d+)?|\.\d+)(?:/\d+)?%?"
+    r"|\d+(?:,\d{3}(?!\d))*(?:\.\d+)?"
 )
 """A number inside prose, with thousands separators, decimals, a plain fraction or a percent sign."""
 
