@@ -11,7 +11,7 @@ from stillroom.chat import ParseStatus, parse
 # Every pattern below consumes each character a bounded number of times: a megabyte of any text takes milliseconds.
 _BRACES = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
 _EMPTY = re.compile(r"\s*\}")
-_HASH_LINE = re.compile(r"^[ \t]*####(?!#)[ \t]*(\S.*)$", re.MULTILINE)
+_HASH = re.compile(r"(?<!\S)####(?!#)[ \t]*(\S[^\n]*?)(?=\s####|\n|\Z)")
 _PHRASE = re.compile(
     r"\b(?:(?:the|final|correct)\s{1,4}answer\s{1,4}is|(?:final\s{1,4})?answer(?=[\s*]{0,4}:))[\s*]{0,4}:?[\s*]{0,8}",
     re.IGNORECASE,
@@ -29,8 +29,8 @@ NUMBER = re.compile(
 def extract(text: str, *, strict: bool = True) -> str | None:
     r"""The final answer of a response, or None when it gives none.
 
-    Looked for in this order: the last balanced ``\boxed{...}`` that is not empty, the last ``#### X`` line, the last
-    "The answer is X" or "Final answer: X" up to the end of its sentence.
+    Looked for in this order: the last balanced ``\boxed{...}`` that is not empty, the last ``#### X`` up to the end
+    of its line, the last "The answer is X" or "Final answer: X" up to the end of its sentence.
 
     Args:
         text: the assistant turn as it was written; any string.
@@ -40,7 +40,7 @@ def extract(text: str, *, strict: bool = True) -> str | None:
     if parsed.status in (ParseStatus.EMPTY, ParseStatus.UNCLOSED):
         return None
     answer = parsed.answer
-    for find in (last_boxed, _last_hash_line, _last_phrase):
+    for find in (last_boxed, _last_hash, _last_phrase):
         found = find(answer)
         if found is not None:
             return found
@@ -74,11 +74,11 @@ def last_boxed(text: str) -> str | None:
     return found
 
 
-def _last_hash_line(text: str) -> str | None:
+def _last_hash(text: str) -> str | None:
     if "####" not in text:
         return None
     found = None
-    for match in _HASH_LINE.finditer(text):
+    for match in _HASH.finditer(text):
         found = match
     return found.group(1).strip() if found else None
 
