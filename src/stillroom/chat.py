@@ -10,10 +10,11 @@ and a template that rewrites what it is given (for example by dropping earlier t
 import re
 from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 from stillroom.errors import UserError, unknown_name
-from stillroom.types import Message, Noun, Problem, Segment, Span
+from stillroom.types import Message, Noun, Problem, Role, Segment, Span
 
 
 class ChatFormat(Noun):
@@ -143,7 +144,7 @@ class Tokenised(NamedTuple):
 
 
 class _Turn(NamedTuple):
-    role: str
+    role: Role
     text: str
     segments: tuple[Segment, ...]
 
@@ -177,33 +178,56 @@ def render_chat(tokenizer: Any, messages: Sequence[Message], *, generate: bool =
     return text
 
 
-def _sentinel(index: int) -> str:
+class _Skeleton(NamedTuple):
+    """What a template writes around the turns of a conversation with these roles."""
+
+    around: tuple[str, ...]
+    """Text before turn 0, between the turns, and after the last one."""
+    opened: tuple[str, ...]
+    """Per turn: what the template writes from the end of the turn before it when it *generates* this turn."""
+
+
+@lru_cache(maxsize=256)
+def _skeleton(tokenizer: Any, template: str, roles: tuple[Role, ...]) -> _Skeleton | None:
+    """Rendered once per role pattern with marks in place of the texts; None when the template moves or drops a mark."""
+    messages = [Message(role=role, content=_mark(i)) for i, role in enumerate(roles)]
+    rest, around = render_chat(tokenizer, messages), []
+    for message in messages:
+        before, found, rest = rest.partition(message.content)
+        if not found:
+            return None
+        around.append(before)
+    opened = []
+    for index, role in enumerate(roles):
+        head = render_chat(tokenizer, messages[:index], generate=True) if role == "assistant" and index else ""
+        opened.append(head.rpartition(_mark(index - 1))[2])
+    return _Skeleton((*around, rest), tuple(opened))
+
+
+def _mark(index: int) -> str:
     # Private-use characters: no template looks for them and no text that models write should hold them.
     return f"\ue0f0{index}\ue0f1"
 
 
 def _locate(tokenizer: Any, turns: list[_Turn]) -> tuple[str, list[int]]:
-    """The rendered conversation and, per turn, the character at which its text starts (after a trimmed margin)."""
-    rendered = render_chat(tokenizer, [Message(role=t.role, content=t.text) for t in turns])  # type: ignore[arg-type]
-    skeleton = render_chat(
-        tokenizer,
-        [Message(role=t.role, content=_sentinel(i)) for i, t in enumerate(turns)],  # type: ignore[arg-type]
-    )
-    for trim in (str, str.strip):
-        starts: list[int] = []
-        expected, position = "", 0
-        for index, turn in enumerate(turns):
-            at = skeleton.find(_sentinel(index), position)
-            if at < 0:
-                break
-            expected += skeleton[position:at]
-            # Offsets speak of the untrimmed text: a trimmed margin puts the start before the rendered text.
-            starts.append(len(expected) - (len(turn.text) - len(turn.text.lstrip()) if trim is str.strip else 0))
-            expected += trim(turn.text)
-            position = at + len(_sentinel(index))
-        if expected + skeleton[position:] == rendered:
-            return rendered, starts
-    # A template that re-writes the thought of the last turn in the same words still shows every text verbatim.
+    """The rendered conversation and, per turn, the character at which its text starts.
+
+    Where the template trims a text, the start lies before the rendered text by the margin that was trimmed.
+    """
+    roles = tuple(turn.role for turn in turns)
+    rendered = render_chat(tokenizer, [Message(role=t.role, content=t.text) for t in turns])
+    skeleton = _skeleton(tokenizer, str(tokenizer.chat_template), roles)
+    if skeleton is not None:
+        for trim in (str, str.strip):
+            starts, built = [], ""
+            for before, turn in zip(skeleton.around, turns, strict=False):
+                built += before
+                starts.append(len(built) - turn.text.find(trim(turn.text)))
+                built += trim(turn.text)
+            if built + skeleton.around[-1] == rendered:
+                _check_generation_prompt(skeleton, turns)
+                return rendered, starts
+    # A template that writes the thought of the last turn anew in the same words still shows every text verbatim.
     starts, position = [], 0
     for index, turn in enumerate(turns):
         at = rendered.find(turn.text, position)
@@ -216,6 +240,17 @@ def _locate(tokenizer: Any, turns: list[_Turn]) -> tuple[str, list[int]]:
         starts.append(at)
         position = at + len(turn.text)
     return rendered, starts
+
+
+def _check_generation_prompt(skeleton: _Skeleton, turns: list[_Turn]) -> None:
+    for index, turn in enumerate(turns):
+        trained = turn.role == "assistant" and any(segment.weight for segment in turn.segments)
+        if trained and index and not (skeleton.around[index] + turn.text).startswith(skeleton.opened[index]):
+            raise UserError(
+                f"the chat template opens an assistant turn with {skeleton.opened[index]!r} when it generates and with "
+                f"{skeleton.around[index]!r} inside a conversation; a student trained this way would start every "
+                "answer in a place it never saw. Give a consistent template (--chat-template FILE)"
+            )
 
 
 def tokenise(segments: Sequence[Segment], tokenizer: Any, *, fingerprint: str, stop_ids: Iterable[int]) -> Tokenised:
@@ -238,7 +273,6 @@ def tokenise(segments: Sequence[Segment], tokenizer: Any, *, fingerprint: str, s
     stops = set(stop_ids)
     turns = _turns(segments)
     rendered, starts = _locate(tokenizer, turns)
-    _check_generation_prompt(tokenizer, turns, rendered, starts)
 
     edges: list[tuple[int, int, float, Segment]] = []
     for turn, start in zip(turns, starts, strict=True):
@@ -293,20 +327,6 @@ def _encode(
             weight = 0.0
         ids.append(token)
         weights.append(weight)
-
-
-def _check_generation_prompt(tokenizer: Any, turns: list[_Turn], rendered: str, starts: list[int]) -> None:
-    for index, turn in enumerate(turns):
-        if turn.role != "assistant" or not any(segment.weight for segment in turn.segments):
-            continue
-        head = [Message(role=t.role, content=t.text) for t in turns[:index]]  # type: ignore[arg-type]
-        opened = render_chat(tokenizer, head, generate=True)
-        if not rendered.startswith(opened) or len(opened) > max(starts[index], 0) + len(turn.text):
-            raise UserError(
-                f"the chat template opens assistant turn {index} differently when it generates ({opened[-40:]!r}) than "
-                f"inside a conversation ({rendered[: starts[index]][-40:]!r}); a student trained this way would start "
-                "every answer in a place it never saw. Give a consistent template (--chat-template FILE)"
-            )
 
 
 def weights_shown(tokenised: Tokenised, decode: Callable[[list[int]], str]) -> str:

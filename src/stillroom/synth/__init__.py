@@ -1,1 +1,1 @@
-""""""
+"""Making traces: sampling with stop rules, verified as they come."""

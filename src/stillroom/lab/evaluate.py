@@ -1,0 +1,128 @@
+"""Measuring a model on held-out problems: accuracy with its interval, by level, tokens per answer, format failures."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from stillroom.chat import ChatFormat, ParseStatus, ask, parse
+from stillroom.samplers.base import Prompt, Sampler, SamplingParams
+from stillroom.seeds import derive_seed
+from stillroom.synth.traces import make_trace
+from stillroom.tasks.base import Task, majority_baseline
+from stillroom.types import Finish, Noun, Problem, Trace
+
+
+class Estimate(Noun):
+    """A share with its 95 % interval; `value` is None when nothing could be judged."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    n: int = 0
+
+
+class TokenStats(Noun):
+    mean: float | None
+    p50: float | None = None
+    p90: float | None = None
+
+
+class ArmScore(Noun):
+    """What one model reached on one set of problems."""
+
+    name: str
+    accuracy: Estimate
+    by_level: dict[str, Estimate]
+    tokens: TokenStats
+    truncated: float
+    format_failures: float
+    """Share of answers from which the verifier could extract nothing, or whose thought never closes."""
+    unjudged: int
+    near_ties: int
+    """Draws that another batching could have decided otherwise."""
+    majority_baseline: float | None
+
+
+def wilson(successes: int, n: int, z: float = 1.959964) -> Estimate:
+    """A share with its Wilson 95 % interval."""
+    if n == 0:
+        return Estimate(value=None)
+    p = successes / n
+    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    return Estimate(value=p, low=max(0.0, centre - half), high=min(1.0, centre + half), n=n)
+
+
+def evaluate(
+    task: Task,
+    problems: Sequence[Problem],
+    sampler: Sampler,
+    chat_format: ChatFormat,
+    *,
+    max_new_tokens: int = 256,
+    temperature: float = 0.0,
+    n: int = 1,
+    seed: int = 0,
+) -> list[Trace]:
+    """Answer every problem n times; greedy unless a temperature is given. `score` sums the traces up."""
+    params = SamplingParams(n=n, temperature=temperature, max_new_tokens=max_new_tokens)
+    prompts = [
+        Prompt(messages=ask(problem, chat_format), problem=problem, seed=derive_seed("eval", seed, problem.id))
+        for problem in problems
+    ]
+    answers = sampler.sample(prompts, params)
+    return [
+        make_trace(
+            task,
+            problem,
+            response,
+            asked=prompt.messages,
+            chat_format=chat_format,
+            sampler_id=sampler.id,
+            index=index,
+            params=params,
+            source="student",
+        )
+        for problem, prompt, responses in zip(problems, prompts, answers, strict=True)
+        for index, response in enumerate(responses)
+    ]
+
+
+def score(name: str, traces: Sequence[Trace], problems: Sequence[Problem]) -> ArmScore:
+    """Sum up evaluation traces. Responses that could not be judged are left out of every mean and counted."""
+    judged = [t for t in traces if t.verdict is not None and t.verdict.correct is not None]
+    levels = sorted({trace.level for trace in judged})
+    lengths = np.array([t.usage.completion_tokens for t in judged], dtype=float)
+    lengths = lengths[lengths > 0]
+    broken = sum(1 for trace in judged if _format_failed(trace))
+    return ArmScore(
+        name=name,
+        accuracy=_share(judged),
+        by_level={str(level): _share([t for t in judged if t.level == level]) for level in levels},
+        tokens=TokenStats(
+            mean=float(lengths.mean()), p50=float(np.percentile(lengths, 50)), p90=float(np.percentile(lengths, 90))
+        )
+        if len(lengths)
+        else TokenStats(mean=None),
+        truncated=sum(t.finish is Finish.LENGTH for t in judged) / max(1, len(judged)),
+        format_failures=broken / max(1, len(judged)),
+        unjudged=len(traces) - len(judged),
+        near_ties=sum(_as_int(t.meta.get("near_ties")) for t in traces),
+        majority_baseline=majority_baseline(problems),
+    )
+
+
+def _as_int(value: Any) -> int:
+    return value if isinstance(value, int) else 0
+
+
+def _share(traces: Sequence[Trace]) -> Estimate:
+    return wilson(sum(1 for t in traces if t.verdict is not None and t.verdict.correct), len(traces))
+
+
+def _format_failed(trace: Trace) -> bool:
+    status = parse(trace.taught[-1].text).status
+    answer = trace.verdict.answer if trace.verdict else None
+    return answer is None or status in (ParseStatus.UNCLOSED, ParseStatus.EMPTY)

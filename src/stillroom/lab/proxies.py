@@ -1,0 +1,218 @@
+"""The proxies' diets: how each tiny base is pre-trained from scratch, and how to build or check it.
+
+A base's diet decides what can be shown with it, so the mix is declared here, printed by `stillroom proxies list`, and
+hashed: a built proxy whose recipe hash differs from today's recipe is reported as stale.
+"""
+
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Literal
+
+import torch
+from transformers import PreTrainedTokenizerFast
+
+from stillroom.chat import Tokenised, get_format, render, tokenise
+from stillroom.io import read_json, write_json
+from stillroom.learn.batches import Row
+from stillroom.learn.learner import Learner
+from stillroom.learn.objectives.sft import SFT
+from stillroom.learn.training import TrainConfig, train
+from stillroom.models.policy import Policy, Sidecar, load_policy, save_policy
+from stillroom.models.proxies import ProxyLayout, blank_policy, cache_folder, make_tokenizer, proxy_path
+from stillroom.seeds import derive_rng, derive_seed, digest
+from stillroom.tasks import load_task
+from stillroom.tasks.base import Style
+from stillroom.types import Noun, Segment
+
+
+class Ingredient(Noun):
+    """A share of the diet: solved problems of one task."""
+
+    task: str
+    share: float
+    form: Literal["chat", "document"] = "chat"
+    """``chat``: question and answer turns in the think format. ``document``: question and worked steps as plain text,
+    without turns, thought marks or an answer: the skill without the format."""
+    style: Style = Style()
+
+
+class ProxyRecipe(Noun):
+    """Everything that decides the weights of a proxy."""
+
+    name: str
+    summary: str
+    diet: tuple[Ingredient, ...]
+    steps: int
+    batch_size: int = 32
+    lr: float = 3e-3
+    seed: int = 0
+    layout: ProxyLayout = ProxyLayout()
+
+    @property
+    def recipe_hash(self) -> str:
+        return digest(self.model_dump_json())
+
+
+# Every proxy shares one tokenizer, so that their token ids agree.
+TOKENIZER_DIET = ("arithmetic", "registers", "tool-arithmetic", "words", "facts")
+
+_OTHER_WORLDS = (
+    Ingredient(task="registers:high=2", share=0.1),
+    Ingredient(task="words:high=1", share=0.1),
+    Ingredient(task="facts:high=1", share=0.1),
+)
+
+RECIPES = {
+    recipe.name: recipe
+    for recipe in (
+        ProxyRecipe(
+            name="student-0.4m",
+            summary="knows modular facts and chains of one or two operations in the think format; longer ones fail",
+            diet=(
+                Ingredient(task="arithmetic:high=2", share=0.5),
+                Ingredient(task="arithmetic:high=2", share=0.2, form="document"),
+                *_OTHER_WORLDS,
+            ),
+            steps=1500,
+        ),
+        ProxyRecipe(
+            name="dart-student-0.4m",
+            summary="knows modular facts and short chains as plain text; never saw the answer format",
+            diet=(
+                Ingredient(task="arithmetic:high=2", share=0.9, form="document"),
+                Ingredient(task="facts:high=1", share=0.1, form="document"),
+            ),
+            steps=1300,
+            seed=1,
+        ),
+        ProxyRecipe(
+            name="dart-generator-0.4m",
+            summary="solves short chains nearly always and long ones rarely: a graded pass rate over levels 1 to 6",
+            diet=(
+                Ingredient(task="arithmetic:high=2", share=0.55),
+                Ingredient(task="arithmetic:low=3,high=4", share=0.3),
+                Ingredient(task="arithmetic:low=5,high=6", share=0.15),
+            ),
+            steps=800,
+            seed=2,
+        ),
+    )
+}
+
+
+def build(recipe: ProxyRecipe, folder: Path, *, on_step: Callable[[int, float], None] | None = None) -> Path:
+    """Pre-train the proxy into `folder`/NAME; deterministic on one machine with one thread.
+
+    Weights are stored in float16, half the size; `load_policy` widens them on a CPU.
+    """
+    policy = blank_policy(recipe.layout, shared_tokenizer(recipe.layout), seed=recipe.seed, chat_format="think")
+    rows = list(islice(diet_rows(recipe, policy), recipe.steps * recipe.batch_size))
+    learner = Learner(policy, SFT())
+    config = TrainConfig(steps=recipe.steps, batch_size=recipe.batch_size, lr=recipe.lr)
+    for report in train(learner, rows, config, seed=derive_seed("proxy", recipe.name, recipe.seed)):
+        if on_step is not None:
+            on_step(report.step, report.loss)
+    target = folder / recipe.name
+    save_policy(
+        policy, target, sidecar=Sidecar(chat_format="think", recipe=recipe.name), card=card(recipe), dtype=torch.float16
+    )
+    write_json(target / "recipe.json", {"hash": recipe.recipe_hash, **recipe.model_dump(mode="json")})
+    return target
+
+
+def shared_tokenizer(layout: ProxyLayout) -> PreTrainedTokenizerFast:
+    """The tokenizer of every proxy, trained on a fixed sample of all text worlds."""
+    texts = []
+    for spec in TOKENIZER_DIET:
+        texts += [text for form in ("chat", "document") for text in _texts(spec, form, 400)]
+    return make_tokenizer(texts, layout.vocabulary)
+
+
+def _texts(spec: str, form: Literal["chat", "document"], count: int) -> Iterator[str]:
+    for segments in islice(_conversations(Ingredient(task=spec, share=1, form=form), seed=0), count):
+        yield "\n".join(segment.text for segment in segments)
+
+
+def _conversations(ingredient: Ingredient, seed: int) -> Iterator[tuple[Segment, ...]]:
+    """Solved training problems without end; a document is a single segment."""
+    task = load_task(ingredient.task)
+    if task.solve is None:
+        raise ValueError(f"task {ingredient.task!r} has no solver and cannot be part of a diet")
+    chat_format = get_format("think")
+    rng = derive_rng("diet", ingredient.task, ingredient.form, seed)
+    start, chunk = 0, 500
+    while True:
+        problems = task.problems("train", start + chunk, seed)[start:]
+        start, chunk = start + chunk, chunk * 2
+        for problem in problems:
+            solution = task.solve(problem, ingredient.style, rng)
+            asked = problem.messages[-1].content
+            if ingredient.form == "document":
+                yield (Segment(role="user", text=f"{asked}\n{solution.thought}\n"),)
+            else:
+                taught = render(chat_format, solution.thought, solution.answer)
+                yield Segment(role="user", text=asked), Segment(role="assistant", text=taught, weight=1.0)
+
+
+def diet_rows(recipe: ProxyRecipe, policy: Policy) -> Iterator[Row]:
+    """The diet as training rows without end, mixed by share."""
+    sources = [_conversations(ingredient, derive_seed(recipe.name, recipe.seed)) for ingredient in recipe.diet]
+    shares = [ingredient.share for ingredient in recipe.diet]
+    rng = derive_rng("mix", recipe.name, recipe.seed)
+    number = 0
+    while True:
+        (at,) = rng.choices(range(len(sources)), weights=shares)
+        segments = next(sources[at])
+        if recipe.diet[at].form == "document":
+            ids = policy.tokenizer(segments[0].text, add_special_tokens=False)["input_ids"] + [min(policy.stop_ids)]
+            tokens = Tokenised(ids, [1.0] * len(ids))
+        else:
+            tokens = tokenise(segments, policy.tokenizer, fingerprint=policy.fingerprint, stop_ids=policy.stop_ids)
+        yield Row(f"{recipe.name}/{number}", tokens)
+        number += 1
+
+
+def card(recipe: ProxyRecipe) -> str:
+    """The proxy's model card."""
+    lines = [f"| {i.task} | {i.form} | {i.share:.0%} |" for i in recipe.diet]
+    return (
+        f"# {recipe.name}\n\n{recipe.summary[0].upper()}{recipe.summary[1:]}. A proxy of Stillroom: "
+        f"{recipe.layout.layers} layers of width {recipe.layout.hidden}, pre-trained from scratch on generated text, "
+        f"{recipe.steps} steps of {recipe.batch_size} rows. It knows nothing else. Licence: Apache-2.0.\n\n"
+        "| task | form | share |\n|---|---|---|\n" + "\n".join(lines) + "\n"
+    )
+
+
+class ProxyStatus(Noun):
+    """What `proxies check` says of one proxy."""
+
+    name: str
+    summary: str
+    state: Literal["ready", "stale", "absent"]
+    path: str = ""
+    parameters: int = 0
+    bytes: int = 0
+
+
+def check(name: str) -> ProxyStatus:
+    """Open a proxy and compare its recipe with today's."""
+    recipe = RECIPES[name]
+    try:
+        path = proxy_path(name)
+    except ValueError:
+        return ProxyStatus(name=name, summary=recipe.summary, state="absent")
+    built = read_json(path / "recipe.json")["hash"]
+    return ProxyStatus(
+        name=name,
+        summary=recipe.summary,
+        state="ready" if built == recipe.recipe_hash else "stale",
+        path=str(path),
+        parameters=load_policy(path).num_parameters(),
+        bytes=sum(file.stat().st_size for file in path.iterdir()),
+    )
+
+
+def default_folder() -> Path:
+    """Where `proxies build` writes unless told otherwise."""
+    return cache_folder()

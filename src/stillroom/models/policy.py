@@ -1,0 +1,240 @@
+"""A policy: a causal language model with its tokenizer, stop tokens and chat format, in Hugging Face layout."""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+from transformers.utils import logging as transformers_logging
+
+from stillroom.errors import CheckpointError, UserError
+from stillroom.io import read_json
+from stillroom.seeds import digest
+from stillroom.types import Noun
+
+LAYOUTS = ("qwen2", "llama")
+"""Model types that are tested to load, sample, train, save and reopen with the same logits."""
+
+SIDECAR = "stillroom.json"
+"""What a checkpoint of ours says beside the Hugging Face files."""
+
+transformers_logging.set_verbosity_error()
+transformers_logging.disable_progress_bar()
+
+
+class Sidecar(Noun):
+    """Contents of `stillroom.json` in a checkpoint."""
+
+    chat_format: str
+    base: str = ""
+    """Where the weights came from before training."""
+    recipe: str = ""
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A model and everything needed to talk to it. The module is trained in place; the other fields never change."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerFast
+    source: str
+    """Path or hub id it was loaded from."""
+    sidecar: Sidecar | None = None
+    stop_ids: frozenset[int] = field(default_factory=frozenset)
+    fingerprint: str = ""
+    """Of the vocabulary: two policies with the same fingerprint agree on every token id."""
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    @property
+    def pad_id(self) -> int:
+        pad = self.tokenizer.pad_token_id
+        return int(pad) if isinstance(pad, int) else min(self.stop_ids)
+
+    @property
+    def max_length(self) -> int:
+        return int(getattr(self.model.config, "max_position_embeddings", 1 << 20))
+
+    def num_parameters(self) -> int:
+        return sum(p.numel() for p in self.model.parameters())
+
+    def hidden(self, ids_BT: torch.Tensor) -> torch.Tensor:
+        """Last hidden states [B, T, D] of right-padded ids; causal attention makes a padding mask unnecessary."""
+        states: torch.Tensor = self.model.base_model(input_ids=ids_BT, use_cache=False).last_hidden_state
+        return states
+
+    def logits(self, hidden_ND: torch.Tensor) -> torch.Tensor:
+        """Logits [N, V] of hidden states [N, D], so that callers pay only for the positions they need."""
+        head = self.model.get_output_embeddings()
+        if head is None:
+            raise CheckpointError(f"{self.source}: the model has no output embeddings; it is not a language model")
+        logits: torch.Tensor = head(hidden_ND)
+        return logits
+
+
+def load_policy(
+    source: str | Path,
+    *,
+    device: str = "cpu",
+    dtype: torch.dtype | None = None,
+    chat_template: Path | None = None,
+) -> Policy:
+    """Open a checkpoint folder or a hub id.
+
+    Args:
+        source: a folder in Hugging Face layout (safetensors) or a hub id.
+        device: where the model goes.
+        dtype: of the weights; None: float32 on a CPU, the checkpoint's own elsewhere.
+        chat_template: a Jinja file that replaces the tokenizer's template.
+
+    Raises:
+        CheckpointError: naming the file when it is missing, truncated, pickled, of an unsupported layout, or when the
+            tokenizer has more tokens than the model.
+    """
+    folder = Path(source)
+    if folder.exists():
+        _check_files(folder)
+    elif os.sep in str(source) and len(Path(source).parts) != 2:
+        raise CheckpointError(f"no checkpoint at {source}: the folder does not exist")
+    try:
+        config = AutoConfig.from_pretrained(str(source))
+        if config.model_type not in LAYOUTS:
+            raise CheckpointError(
+                f"{source}: layout {config.model_type!r} is not supported yet; supported: {', '.join(LAYOUTS)}"
+            )
+        wanted = dtype or (torch.float32 if device == "cpu" else "auto")
+        model = AutoModelForCausalLM.from_pretrained(str(source), dtype=wanted, use_safetensors=True)
+        tokenizer = AutoTokenizer.from_pretrained(str(source))
+    except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"cannot load {source}: {str(error).splitlines()[0]}") from error
+    except ValueError as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError(f"cannot load {source}: {str(error).splitlines()[0]}") from error
+    if chat_template is not None:
+        tokenizer.chat_template = chat_template.read_text(encoding="utf-8")
+    model.to(device)
+    model.eval()
+    sidecar_file = folder / SIDECAR
+    sidecar = Sidecar.model_validate(read_json(sidecar_file)) if sidecar_file.is_file() else None
+    return make_policy(model, tokenizer, source=str(source), sidecar=sidecar)
+
+
+def make_policy(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, *, source: str, sidecar: Sidecar | None = None
+) -> Policy:
+    """A policy from parts in memory; checks that they belong together."""
+    if not getattr(tokenizer, "is_fast", False):
+        raise CheckpointError(f"{source}: needs a fast tokenizer (tokenizer.json); convert it with transformers first")
+    rows = model.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) > rows:
+        raise CheckpointError(
+            f"{source}: the tokenizer has {len(tokenizer)} tokens and the model only {rows} embeddings; "
+            "they belong to different models"
+        )
+    ends = model.generation_config.eos_token_id if model.generation_config is not None else None
+    if ends is None:
+        ends = model.config.eos_token_id
+    stops = {ends} if isinstance(ends, int) else set(ends or ())
+    if isinstance(tokenizer.eos_token_id, int):
+        stops.add(tokenizer.eos_token_id)
+    if not stops:
+        raise CheckpointError(f"{source}: neither the model nor the tokenizer names an end token (eos_token_id)")
+    vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    return Policy(
+        model=model,
+        tokenizer=tokenizer,
+        source=source,
+        sidecar=sidecar,
+        stop_ids=frozenset(stops),
+        fingerprint=digest(*(f"{token}={index}" for token, index in vocabulary)),
+    )
+
+
+def save_policy(
+    policy: Policy,
+    path: Path,
+    *,
+    sidecar: Sidecar,
+    card: str = "",
+    dtype: torch.dtype | None = None,
+    also: Path | None = None,
+) -> None:
+    """Write the checkpoint beside the target and rename: the folder is whole or absent.
+
+    Args:
+        path: the folder to create; an existing one is replaced.
+        card: text of README.md, the model card.
+        dtype: of the stored weights; None keeps them as they are.
+        also: a folder whose files are moved into the checkpoint before it appears.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    state: Mapping[str, Any] | None = None
+    if dtype is not None:
+        state = {name: tensor.to(dtype) for name, tensor in policy.model.state_dict().items()}
+    policy.model.save_pretrained(str(temporary), state_dict=state)
+    if dtype is not None:
+        config = read_json(temporary / "config.json")
+        config["dtype"] = str(dtype).removeprefix("torch.")
+        (temporary / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    policy.tokenizer.save_pretrained(str(temporary))
+    (temporary / SIDECAR).write_text(sidecar.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    if card:
+        (temporary / "README.md").write_text(card, encoding="utf-8")
+    if also is not None:
+        for file in also.iterdir():
+            os.replace(file, temporary / file.name)
+        also.rmdir()
+    shutil.rmtree(path, ignore_errors=True)
+    os.replace(temporary, path)
+
+
+def _check_files(folder: Path) -> None:
+    """Name what is wrong with a local folder before any library does so in its own words."""
+    for name, remedy in (
+        ("config.json", "this is not a Hugging Face checkpoint"),
+        ("tokenizer.json", "save the model's fast tokenizer into the folder"),
+    ):
+        if not (folder / name).is_file():
+            raise CheckpointError(f"{folder}: {name} is missing; {remedy}")
+    shards = sorted(folder.glob("*.safetensors"))
+    if not shards:
+        pickled = sorted(p.name for p in folder.glob("*.bin"))
+        raise CheckpointError(
+            f"{folder}: no *.safetensors weights"
+            + (f", only {', '.join(pickled)}, which may run code when opened; convert them first" if pickled else "")
+        )
+    for shard in shards:
+        try:
+            with safe_open(str(shard), framework="pt") as file:
+                file.keys()
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"{shard}: truncated or damaged ({error})") from error
+
+
+def resolve_student(name: str) -> str:
+    """A path or hub id as given; ``proxy:NAME`` becomes the folder of that committed proxy."""
+    if not name.startswith("proxy:"):
+        return name
+    from stillroom.models.proxies import proxy_path
+
+    return str(proxy_path(name.removeprefix("proxy:")))
+
+
+def require_prompt_fits(policy: Policy, length: int, what: str) -> None:
+    """Raise UserError when `length` tokens do not fit into the model's positions."""
+    if length > policy.max_length:
+        raise UserError(
+            f"{what} needs {length} tokens and {policy.source} has positions for {policy.max_length}; "
+            "lower --max-new-tokens or shorten the problems"
+        )
