@@ -6,6 +6,15 @@ from pathlib import Path
 from stillroom.methods.registry import CORE_RECIPES, catalogue, families
 
 ROOT = Path(__file__).parents[1]
+TITLES = {
+    "making-and-curating-traces": "Making and curating traces",
+    "errors-critiques-tools-tailoring": "Errors, critiques, tools and tailored teaching",
+    "objectives-and-weights": "Objectives and weights",
+    "reinforcement-learning": "Reinforcement learning",
+    "efficient-inference": "Efficient inference",
+    "judging-calibration-logic": "Judging, calibration and logic",
+    "vision-sql-instructions": "Vision, SQL and instructions",
+}
 
 
 def count() -> str:
@@ -27,7 +36,7 @@ def methods() -> str:
             if info.family == family
         ]
         head = "| no. | name | alias | status | what it does |\n|---:|---|---|---|---|"
-        parts.append("\n".join([f"## {family.replace('-', ' ').capitalize()}", "", head, *rows]))
+        parts.append("\n".join([f"## {TITLES[family]}", "", f"`--family {family}`", "", head, *rows]))
     return "\n\n".join(parts)
 
 
