@@ -50,7 +50,7 @@ def done_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[reg
         "method": "dart-math",
         "number": 53,
         "verdict": "refuted",
-        "claims": [{**contrast, "interval": [-0.01, 0.09]}],
+        "claims": [{**contrast, "interval": [-0.01, 0.09], "verdict": "inconclusive"}],
         "seeds": [0, 1, 2],
         "command": "stillroom run dart-math",
         "commit": "0123456789abcdef",
@@ -193,7 +193,7 @@ def test_show_of_a_done_method_quotes_page_arms_and_result(done_method: registry
         "The page of DART-Math.",
         "result: refuted (3 seeds)",
         "arms: prop2diff, vrt",
-        "harder first wins: +0.040 [-0.010, +0.090]",
+        "inconclusive: harder first wins: +0.040 [-0.010, +0.090]",
         "stillroom run dart-math",
     ):
         assert part in text
