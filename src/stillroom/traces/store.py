@@ -142,7 +142,7 @@ def read_tables(*paths: Path | str) -> Iterator[pa.Table]:
 
 def iterate(*paths: Path | str) -> Iterator[Trace]:
     """The traces of shards and folders, in order, one by one."""
-    return chain.from_iterable(map(_traces, read_tables(*paths)))
+    return chain.from_iterable(map(from_table, read_tables(*paths)))
 
 
 def read(*paths: Path | str) -> list[Trace]:
@@ -168,12 +168,17 @@ def from_frame(frame: pl.DataFrame) -> list[Trace]:
     missing = [name for name in SCHEMA.names if name not in frame.columns]
     if missing:
         raise UserError(f"the frame lacks {', '.join(missing)}; only a frame with all columns holds whole traces")
-    return _traces(to_table(frame))
+    return from_table(to_table(frame))
 
 
 def to_table(frame: pl.DataFrame) -> pa.Table:
     """A frame with all columns of the store as an Arrow table."""
     return frame.select(SCHEMA.names).to_arrow(compat_level=pl.CompatLevel.oldest()).cast(SCHEMA)
+
+
+def from_table(table: pa.Table) -> list[Trace]:
+    """The traces of an Arrow table of the store's schema."""
+    return [_trace(row) for row in table.to_pylist()]
 
 
 def text() -> pl.Expr:
@@ -184,6 +189,15 @@ def text() -> pl.Expr:
 def question() -> pl.Expr:
     """The text of the last user turn; empty when there is none."""
     return _last_turn("user")
+
+
+def response_of(trace: Trace) -> str:
+    """The response of one trace, as `text` gives it for a frame."""
+    last = next((i for i, s in reversed(list(enumerate(trace.taught))) if s.role == "assistant"), -1)
+    first = last
+    while first > 0 and trace.taught[first - 1].role == "assistant":
+        first -= 1
+    return clean("".join(s.text for s in trace.taught[max(first, 0) : last + 1]))
 
 
 def with_texts(frame: pl.DataFrame) -> pl.DataFrame:
@@ -264,10 +278,6 @@ def _row(trace: Trace) -> dict[str, Any]:
         "params": _json(trace.params),
         "meta": _json(trace.meta),
     }
-
-
-def _traces(table: pa.Table) -> list[Trace]:
-    return [_trace(row) for row in table.to_pylist()]
 
 
 def _trace(row: dict[str, Any]) -> Trace:
