@@ -36,7 +36,13 @@ def test_a_shared_run_of_eight_words_is_reported_with_its_text() -> None:
         "Yesterday a TRAIN leaves, the old station: at nine every day!", "a train leaves the old station at ten"
     )
     assert decontaminate.find(frame, evaluation).rows() == [
-        (0, "t0", "e1", "a train leaves the old station at nine", 2 / 4)  # of its four n-grams, those that start at "a" and at "train"
+        (
+            0,
+            "t0",
+            "e1",
+            "a train leaves the old station at nine",
+            2 / 4,
+        )  # of its four n-grams, those that start at "a" and at "train"
     ]
 
 

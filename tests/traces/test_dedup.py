@@ -88,7 +88,7 @@ def test_near_is_deterministic_and_handles_nothing() -> None:
     rows = [("q", " ".join(str(i % 17) for i in range(k))) for k in range(40, 80)]
     assert dedup.near(pool(rows)).rows() == dedup.near(pool(rows)).rows()
     assert dedup.near(pool([])).height == 0
-    with pytest.raises(UserError, match="1.5"):
+    with pytest.raises(UserError, match=r"1\.5"):
         dedup.near(pool(rows), threshold=1.5)
 
 
