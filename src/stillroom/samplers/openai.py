@@ -248,7 +248,7 @@ class OpenAISampler:
             if not 200 <= reply.status < 300:
                 cost = None if reply.status in _MAY_BE_BILLED else charge(0, 0, self._price)
                 raise self._refused(reply)
-            answer = parse_reply(reply.data, self._model, self._chat_format)
+            answer = parse_reply(reply.data, self._model, self._chat_format, request.body.get("stop", ()))
             response, cost = self._accept(answer, request, attempt)
             self._cache.put(key, response)  # before settling: a kill between the two overcharges, and loses nothing
             self.counts["received"] += 1

@@ -95,8 +95,14 @@ def max_prompt_tokens(request: Request) -> int:
     return 64 + sum(len(_utf8(m["content"])) + 16 for m in request.body["messages"])
 
 
-def parse_reply(data: bytes, model: str, chat_format: ChatFormat) -> Answer:
-    """Read the body of a reply with status 200. Raises BadReply, and nothing else, whatever the bytes are."""
+def parse_reply(data: bytes, model: str, chat_format: ChatFormat, stop: Sequence[str] = ()) -> Answer:
+    """Read the body of a reply with status 200. Raises BadReply, and nothing else, whatever the bytes are.
+
+    Args:
+        model: the name that was asked for.
+        chat_format: how reasoning that arrives apart is put before the answer.
+        stop: what was asked for as stop strings; a server that leaves one in the text has it taken out here.
+    """
     try:
         reply = json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -112,7 +118,7 @@ def parse_reply(data: bytes, model: str, chat_format: ChatFormat) -> Answer:
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
         raise BadReply("no choices", "the reply holds no answer")
     choice = choices[0]
-    text, finish = _text_and_finish(choice, chat_format)
+    text, finish = _text_and_finish(choice, chat_format, stop)
     prompt_tokens, completion_tokens = _usage(reply.get("usage"))
     if text and completion_tokens == 0:  # a text without tokens: the server does not count
         completion_tokens = None
@@ -140,7 +146,7 @@ _FINISH = {
 }
 
 
-def _text_and_finish(choice: dict[str, Any], chat_format: ChatFormat) -> tuple[str, Finish]:
+def _text_and_finish(choice: dict[str, Any], chat_format: ChatFormat, stop: Sequence[str]) -> tuple[str, Finish]:
     reason = choice.get("finish_reason")
     finish = _FINISH.get(reason) if isinstance(reason, str) else None
     if finish is None:
@@ -157,6 +163,9 @@ def _text_and_finish(choice: dict[str, Any], chat_format: ChatFormat) -> tuple[s
         content = ""  # cut or withheld before the answer began
     if not isinstance(content, str):
         raise BadReply("malformed reply", f"the answer is {_shown(content)}, not text")
+    ends = [at for at in (content.find(word) for word in stop if word) if at >= 0]
+    if ends:
+        content, finish = content[: min(ends)], Finish.STOP
     if isinstance(reasoning, str) and reasoning.strip() and chat_format.think_close:
         marker = chat_format.think_close.strip()
         if not marker or marker not in content:
