@@ -13,7 +13,7 @@ import polars as pl
 
 from stillroom.errors import UserError
 from stillroom.traces.ngrams import Words, grams, words
-from stillroom.traces.store import with_texts
+from stillroom.traces.store import squeezed, with_texts
 from stillroom.types import Problem
 
 How = Literal["ngram", "exact"]
@@ -73,10 +73,7 @@ def _asked(problem: Problem) -> str:
 def _normal(text: pl.Expr) -> pl.Expr:
     """Case, white space, compatibility forms and a wrapping "Question: … Answer:" removed; operators stay."""
     return (
-        text.str.normalize("NFKC")
-        .str.to_lowercase()
-        .str.replace_all(r"\s+", " ")
-        .str.strip_chars()
+        squeezed(text.str.normalize("NFKC").str.to_lowercase())
         .str.replace(r"^(?:question|problem|q)\s*:\s*", "")
         .str.replace(r"\s*\b(?:answer|a)\s*:$", "")
     )

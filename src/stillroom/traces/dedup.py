@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from stillroom.errors import MissingExtraError, UserError
 from stillroom.traces.ngrams import U64, grams, words
-from stillroom.traces.store import with_texts
+from stillroom.traces.store import squeezed, with_texts
 
 _PERMUTATIONS = 80
 _CHUNK = 20_000
@@ -35,7 +35,7 @@ def exact(frame: pl.DataFrame, *, whitespace: bool = False) -> pl.DataFrame:
     """
     texts = [pl.col("question"), pl.col("response")]
     if not whitespace:
-        texts = [text.str.replace_all(r"\s+", " ").str.strip_chars() for text in texts]
+        texts = [squeezed(text) for text in texts]
     # Two hashes of 64 bits stand for a text: a column of normalised texts would double the memory.
     keys = [text.hash(seed).alias(f"{i}.{seed}") for i, text in enumerate(texts) for seed in (1, 2)]
     return (
@@ -57,7 +57,8 @@ def near(frame: pl.DataFrame, *, threshold: float = 0.8, n: int = 5) -> pl.DataF
     """The traces whose question and response both nearly repeat those of an earlier trace that stays.
 
     MinHash proposes pairs; the Jaccard similarity of the word n-grams, computed exactly, decides. At the threshold
-    itself at least 99.5 % of the pairs are proposed, above it more. A trace without a word is never a duplicate.
+    itself at least 99.5 % of the pairs are proposed, above it more; of very many that resemble each other a new trace
+    meets the earliest 50 only. A trace without a word is never a duplicate.
 
     Args:
         frame: columns of the store, or ``id``, ``question`` and ``response``.

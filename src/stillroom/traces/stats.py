@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from stillroom.traces.store import text
+from stillroom.traces.store import squeezed, text
 
 KEYS = ("task", "problem_id")
 """A problem: ids are unique within their task."""
@@ -35,7 +35,7 @@ def problem_stats(frame: pl.DataFrame | pl.LazyFrame, *, by_sampler: bool = True
     correct = pl.col("correct").sort_by("round", "index", maintain_order=True).drop_nulls()
     return (
         frame.lazy()
-        .with_columns(response.str.replace_all(r"\s+", " ").str.strip_chars().hash().alias("__response"))
+        .with_columns(squeezed(response).hash().alias("__response"))
         .group_by(keys, maintain_order=True)
         .agg(
             pl.col("level").first(),
