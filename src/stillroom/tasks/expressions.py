@@ -31,6 +31,7 @@ _LETTERS = (
 _GREEK = frozenset(_LETTERS.split())
 _NUMBER = re.compile(r"\d+(?:\.\d+)?|\.\d+")
 _MIXED = re.compile(r"(\d+)\s*\\frac\s*(?:\{\s*(\d+)\s*\}|(\d))\s*(?:\{\s*(\d+)\s*\}|(\d))")
+_APPROXIMATELY = re.compile(r"\\approx|≈")
 _REPEATING = re.compile(r"(\d*)\.(\d{0,50})\\overline\s*\{(\d{1,50})\}")
 _MATRIX = re.compile(r"\\begin\{([pbBvV]?matrix)\}(.*)\\end\{\1\}", re.DOTALL)
 _COMMAND = re.compile(r"\\([A-Za-z]+)")
@@ -96,6 +97,7 @@ def _math_verify(gold: str, answer: str) -> tuple[bool, str]:
 
 def read(text: str) -> Value:
     """A text as a value. Raises Unreadable."""
+    text = _APPROXIMATELY.split(text, maxsplit=1)[0]  # what follows repeats the value, rounded
     number = read_number(text)
     if number is not None:
         return sympy.Rational(number.value.numerator, number.value.denominator)

@@ -257,7 +257,7 @@ def corrupt(problem: Problem) -> str:
     if problem.options:
         return chr(65 + (ord(gold) - 64) % len(problem.options))
     number = read_number(gold)
-    return f"{gold}+1" if number is None else str(number.value + 1)
+    return f"1+{gold}" if number is None else str(number.value + 1)
 
 
 def finite(name: str, problems: list[Problem], *, summary: str = "", world: str = "", licence: str = "unknown") -> Task:

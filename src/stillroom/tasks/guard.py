@@ -23,7 +23,7 @@ WALL_LIMIT_S = 60
 """Per grade, for a worker that sleeps or never gets the processor; also for its start."""
 
 _ROOT = str(Path(__file__).resolve().parents[2])
-_START = f"import sys; sys.path.insert(0, {_ROOT!r}); from stillroom.tasks.grader import main; main({CPU_LIMIT_S})"
+_START = "import sys; sys.path.insert(0, sys.argv[1]); from stillroom.tasks.grader import main; main(int(sys.argv[2]))"
 
 
 class GradeFailed(Exception):
@@ -50,7 +50,7 @@ class _Worker:
             if self.process is None:
                 # -P keeps the working directory, which may be a run folder, out of the import path.
                 self.process = subprocess.Popen(
-                    [sys.executable, "-P", "-c", _START],
+                    [sys.executable, "-P", "-c", _START, _ROOT, str(CPU_LIMIT_S)],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.DEVNULL,
@@ -118,3 +118,11 @@ def grade(gold: str, answer: str) -> tuple[bool, str]:
             except _Died:
                 continue
     raise GradeFailed("verifier error: the grading process died twice")
+
+
+def stop() -> None:
+    """End this process's worker, if it has one; the next grade starts another."""
+    worker = _workers.get(os.getpid())
+    if worker is not None:
+        with worker.lock:
+            worker.stop()
