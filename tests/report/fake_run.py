@@ -148,8 +148,16 @@ def write(folder: Path, *, hostile: bool = False, n: int = 1200) -> Path:
         file.write(json.dumps({"stage": "sample", "problems": 300, "tokens": 81234}) + "\n")
         for step in range(1, 401):
             loss = 0.25 + 2.4 * math.exp(-step / 70) + rng.gauss(0, 0.03)
-            row = {"stage": "train", "step": step, "loss": loss, "learning_rate": 1e-3 * min(1, step / 40, (401 - step) / 200)}
-            row |= {"grad_norm": 0.6 + abs(rng.gauss(0, 0.2)) + (6 if step == 211 else 0), "trained_tokens": 2900 + rng.randint(0, 400)}
+            row = {
+                "stage": "train",
+                "step": step,
+                "loss": loss,
+                "learning_rate": 1e-3 * min(1, step / 40, (401 - step) / 200),
+            }
+            row |= {
+                "grad_norm": 0.6 + abs(rng.gauss(0, 0.2)) + (6 if step == 211 else 0),
+                "trained_tokens": 2900 + rng.randint(0, 400),
+            }
             file.write(json.dumps(row) + "\n")
             if step % 50 == 0:
                 value = 0.75 * (1 - math.exp(-step / 120)) + rng.gauss(0, 0.01)
@@ -170,19 +178,53 @@ def write(folder: Path, *, hostile: bool = False, n: int = 1200) -> Path:
             "cpu_s": 141.3,
             "wall_s": 96.0,
         },
-        "selection": {"input": n, "kept": n - 451, "dropped": {"wrong": 301, "near duplicate": 88, "truncated": 47, "overlaps evaluation": 15}},
+        "selection": {
+            "input": n,
+            "kept": n - 451,
+            "dropped": {"wrong": 301, "near duplicate": 88, "truncated": 47, "overlaps evaluation": 15},
+        },
         "alarms": [{"level": "warning", "text": "12% of the base's answers were cut off at 128 tokens", "step": 0}],
         "claims": [
-            {"text": "Learning from verified traces beats the untrained base", "verdict": "supported", "metric": "accuracy", "arms": ["student", "base"], "effect": 0.528, "interval": [0.482, 0.571], "seeds": [0.53, 0.51, 0.54]},
-            {"text": "Choosing by difficulty beats choosing evenly at equal trained tokens", "verdict": "inconclusive", "metric": "accuracy", "arms": ["prop2diff", "uniform"], "effect": 0.011, "interval": [-0.014, 0.036], "seeds": [0.02, -0.01, 0.02]},
-            {"text": "Answers get no longer", "verdict": "refuted", "metric": "tokens per answer", "arms": ["student", "base"], "effect": 12.4, "interval": [10.0, 14.9], "seeds": ["+", "+", "+"]},
+            {
+                "text": "Learning from verified traces beats the untrained base",
+                "verdict": "supported",
+                "metric": "accuracy",
+                "arms": ["student", "base"],
+                "effect": 0.528,
+                "interval": [0.482, 0.571],
+                "seeds": [0.53, 0.51, 0.54],
+            },
+            {
+                "text": "Choosing by difficulty beats choosing evenly at equal trained tokens",
+                "verdict": "inconclusive",
+                "metric": "accuracy",
+                "arms": ["prop2diff", "uniform"],
+                "effect": 0.011,
+                "interval": [-0.014, 0.036],
+                "seeds": [0.02, -0.01, 0.02],
+            },
+            {
+                "text": "Answers get no longer",
+                "verdict": "refuted",
+                "metric": "tokens per answer",
+                "arms": ["student", "base"],
+                "effect": 12.4,
+                "interval": [10.0, 14.9],
+                "seeds": ["+", "+", "+"],
+            },
         ],
-    }  # fmt: skip
+    }
     made = traces(rng, n, 1.0, "t", "teacher")
     if hostile:
         for number, text in enumerate(HOSTILE):
-            made.append(trace(f"h{number}{text[:50]}", f"{text}\nafter", question=text, problem=f"a hostile {number} {text[:60]}"))
-            made.append(trace(f"c{number}", f"{text}\nbefore", problem="a hostile child", parents=(f"h{number}{text[:50]}",)))
+            made.append(
+                trace(
+                    f"h{number}{text[:50]}", f"{text}\nafter", question=text, problem=f"a hostile {number} {text[:60]}"
+                )
+            )
+            made.append(
+                trace(f"c{number}", f"{text}\nbefore", problem="a hostile child", parents=(f"h{number}{text[:50]}",))
+            )
             result["alarms"].append({"level": "error", "text": text})  # type: ignore[attr-defined]
         result["title"] = HOSTILE[0] + HOSTILE[4]
         result["arms"][0]["name"] = HOSTILE[3]  # type: ignore[index]

@@ -13,8 +13,8 @@ from markupsafe import Markup, escape
 
 from stillroom.report.text import shown
 
-WIDTH, HEIGHT = 480.0, 280.0
-LEFT, RIGHT, TOP, BOTTOM = 52.0, 14.0, 26.0, 42.0
+WIDTH, HEIGHT = 400.0, 270.0
+LEFT, RIGHT, TOP, BOTTOM = 50.0, 14.0, 28.0, 44.0
 SLOTS = 7
 """Colours in the palette; a mark's shape repeats only after `SLOTS` too."""
 
@@ -39,19 +39,19 @@ class Series:
 
 
 def number(value: float | None, percent: bool = False) -> str:
-    """A figure as people write it: ``12,345``, ``0.042``, ``71.5%``; a dash for None."""
+    """A figure as people write it: ``12,345``, ``0.042``, ``71.0%``; a dash for None."""
     if value is None or not math.isfinite(value):
         return "–"
     if percent:
-        text = f"{100 * value:.1f}"
-        return f"{text.removesuffix('.0')}%".replace("-", "−")
+        return f"{100 * value:.1f}%".replace("-", "−")
     size = abs(value)
-    if value == int(value) and size < 1e15:
+    if size >= 1e10 or 0 < size < 1e-4:
+        mantissa, exponent = f"{value:.2e}".split("e")
+        text = f"{float(mantissa):g}e{int(exponent)}"
+    elif value == int(value):
         text = f"{int(value):,}"
-    elif size >= 1e15 or size < 1e-3:
-        text = f"{value:.2e}"
     else:
-        text = f"{value:,.0f}" if size >= 1000 else f"{value:.4g}"
+        text = f"{value:,.0f}" if size >= 1000 else f"{value:.3g}" if size < 1 else f"{value:.4g}"
     return text.replace("-", "−")
 
 
@@ -61,6 +61,11 @@ def difference(value: float | None, percent: bool = False) -> str:
         return "–"
     text = f"{100 * value:+.1f} pp" if percent else f"{'+' if value > 0 else ''}{number(value)}"
     return text.replace("-", "−")
+
+
+def _round(value: float, percent: bool) -> str:
+    """A tick's name: `number`, without a needless decimal."""
+    return number(value, percent).replace(".0%", "%")
 
 
 def ticks(low: float, high: float, most: int = 6) -> list[float]:
@@ -102,7 +107,7 @@ def lines(
     named = (
         x_ticks
         if x_ticks is not None
-        else [(t, number(t)) for t in ticks(min([*xs, 0.0] if from_zero else xs), max(xs))]
+        else [(t, _round(t, False)) for t in ticks(min([*xs, 0.0] if from_zero else xs), max(xs))]
     )
     margin = 0.5 if x_ticks is not None else 0.0
     x_low, x_high = named[0][0] - margin, named[-1][0] + margin
@@ -114,8 +119,8 @@ def lines(
     def down(y: float) -> float:
         return HEIGHT - BOTTOM - (y - y_low) / (y_high - y_low) * (HEIGHT - TOP - BOTTOM)
 
-    body = [_frame([(down(t), number(t, percent)) for t in y_axis], [(across(x), name) for x, name in named])]
-    body.append(_text(LEFT - 6, 12, y_label, "axis", "start" if len(y_label) > 6 else "end", x_offset=-(LEFT - 10)))
+    body = [_frame([(down(t), _round(t, percent)) for t in y_axis], [(across(x), name) for x, name in named])]
+    body.append(_text(8, 12, y_label, "axis", "start"))
     body.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6, x_label, "axis", "middle"))
     for one in series:
         colour = f"s{one.slot % SLOTS}"
@@ -152,7 +157,7 @@ def intervals(
     if percent:
         axis = [tick for tick in axis if tick <= 1 + 1e-9]
     low, high = min(axis[0], *spread), max(axis[-1], *spread)
-    left, step = 120.0, 34.0
+    left, step = 104.0, 34.0
     height = TOP + step * len(rows) + BOTTOM
 
     def across(x: float) -> float:
@@ -160,7 +165,7 @@ def intervals(
 
     floor = height - BOTTOM
     body = [_stroke(across(t), TOP - 8, across(t), floor, "grid") for t in axis]
-    body += [_text(across(t), floor + 16, number(t, percent), "tick", "middle") for t in axis]
+    body += [_text(across(t), floor + 17, _round(t, percent), "tick", "middle") for t in axis]
     body.append(_text(left, height - 6, x_label, "axis", "start"))
     for name, value in references:
         body.append(_stroke(across(value), TOP - 8, across(value), floor, "reference"))
@@ -170,7 +175,7 @@ def intervals(
         mark = _mark(across(point.x), y, slot)
         if point.low is not None and point.high is not None:
             mark = _stroke(across(point.low), y, across(point.high), y, f"whisker s{slot % SLOTS}") + mark
-        body.append(_text(left - 10, y + 4, _fit(label, 16), "label", "end", hover=label))
+        body.append(_text(left - 10, y + 4, _fit(label, 14), "label", "end", hover=label))
         body.append(_text(WIDTH - 4, y + 4, number(point.x, percent), "figure", "end"))
         body.append(
             _hover(
@@ -183,14 +188,14 @@ def intervals(
 
 def bars(title: str, rows: Sequence[tuple[str, float, str]], unit: str) -> Markup:
     """Horizontal bars from 0: (label, value, class) per row, where the class picks the style's colour."""
-    step, left = 30.0, 150.0
+    step, left = 30.0, 134.0
     height = step * len(rows) + 8
     most = max((value for _, value, _ in rows), default=0.0) or 1.0
     body = []
     for index, (label, value, kind) in enumerate(rows):
         y = 4 + step * index
-        width = max(value / most * (WIDTH - left - 70), 1.0 if value else 0.0)
-        body.append(_text(left - 10, y + step / 2 + 3, _fit(label, 22), "label", "end", hover=label))
+        width = max(value / most * (WIDTH - left - 58), 1.0 if value else 0.0)
+        body.append(_text(left - 10, y + step / 2 + 3, _fit(label, 19), "label", "end", hover=label))
         body.append(_bar(left, y + 4, width, step - 10, kind, f"{label}: {number(value)} {unit}"))
         body.append(_text(left + width + 8, y + step / 2 + 3, number(value), "figure", "start"))
     return _svg(title, "; ".join(f"{label} {number(value)}" for label, value, _ in rows) + f" {unit}.", height, body)
@@ -206,7 +211,7 @@ def columns(title: str, counts: Sequence[tuple[str, int]], x_label: str, y_label
 
     middles = [(LEFT + wide * (i + 0.5), name) for i, (name, _) in enumerate(counts)]
     body = [_frame([(down(t), number(t)) for t in axis], middles)]
-    body.append(_text(10, 12, y_label, "axis", "start"))
+    body.append(_text(8, 12, y_label, "axis", "start"))
     body.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6, x_label, "axis", "middle"))
     for (middle, name), (_, count) in zip(middles, counts, strict=True):
         top = down(count)
@@ -249,10 +254,10 @@ def _frame(rows: Sequence[tuple[float, str]], marks: Sequence[tuple[float, str]]
     return Markup("").join(parts)
 
 
-def _text(x: float, y: float, text: str, kind: str, anchor: str, *, hover: str = "", x_offset: float = 0.0) -> Markup:
+def _text(x: float, y: float, text: str, kind: str, anchor: str, *, hover: str = "") -> Markup:
     inner = escape(shown(text)) + (Markup("<title>{}</title>").format(shown(hover)) if hover not in ("", text) else "")
     head = Markup('<text x="{:.1f}" y="{:.1f}" class="{} {}">')
-    return head.format(x + x_offset, y, kind, anchor) + inner + Markup("</text>")
+    return head.format(x, y, kind, anchor) + inner + Markup("</text>")
 
 
 def _stroke(x1: float, y1: float, x2: float, y2: float, kind: str) -> Markup:

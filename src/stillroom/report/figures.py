@@ -11,7 +11,7 @@ from stillroom.report.charts import Point, Series, number
 from stillroom.report.data import Arm, Curve, Estimate, ReportData, Selection
 
 MAX_CURVES = 24
-MAX_POINTS = 300
+MAX_POINTS = 240
 
 
 @dataclass(frozen=True)
@@ -183,12 +183,12 @@ def selection_figures(data: ReportData) -> list[Figure]:
     if data.pass_rates:
         edges = [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
         inner = [
-            (f"–{100 * high:.0f}%", sum(low < rate <= high and rate < 1.0 for rate in data.pass_rates))
+            (f"≤{100 * high:.0f}", sum(low < rate <= high and rate < 1.0 for rate in data.pass_rates))
             for low, high in pairwise(edges)
         ]
-        inner[-1] = ("–99%", inner[-1][1])
+        inner[-1] = ("<100", inner[-1][1])
         none, all_ = sum(r == 0.0 for r in data.pass_rates), sum(r == 1.0 for r in data.pass_rates)
-        svg = charts.columns("Pass rates", [("0%", none), *inner, ("100%", all_)], "pass rate", "problems")
+        svg = charts.columns("Pass rates", [("0", none), *inner, ("100", all_)], "pass rate, %", "problems")
         caption = f"{len(data.pass_rates):,} problems; the share of each one's judged traces that are correct."
         figures.append(Figure("Difficulty: pass rate per problem", svg, caption))
     return figures
@@ -256,9 +256,10 @@ def arm_rows(arms: Sequence[Arm]) -> list[tuple[str, ...]]:
             number(arm.accuracy.value, True),
             f"{number(arm.accuracy.low, True)} – {number(arm.accuracy.high, True)}",
             number(arm.accuracy.n),
-            number(arm.tokens.mean),
-            number(arm.tokens.p50),
-            number(arm.tokens.p90),
+            *(
+                "–" if tokens is None else f"{tokens:,.1f}"
+                for tokens in (arm.tokens.mean, arm.tokens.p50, arm.tokens.p90)
+            ),
             number(arm.truncated, True),
             number(arm.format_failures, True),
             number(arm.majority_baseline, True),

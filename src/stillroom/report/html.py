@@ -33,7 +33,7 @@ def render(data: ReportData) -> str:
     curves, left_out = figures.curve_figures(data)
     colour = figures.slots(data)
 
-    def page(views: Sequence[TraceView]) -> str:
+    def page(traces: Sequence[str]) -> str:
         return (
             environment()
             .get_template("report.html.j2")
@@ -49,8 +49,8 @@ def render(data: ReportData) -> str:
                 curves_left_out=left_out,
                 selection=figures.selection_figures(data),
                 cost=figures.cost_rows(data),
-                n_shown=len(views),
-                traces=Markup(embed_json([view.model_dump(exclude={"sampler"}) for view in views])),
+                n_shown=len(traces),
+                traces=Markup(f"[{','.join(traces)}]"),
                 style=asset("style.css"),
                 script=asset("viewer.js"),
                 policy=policy(),
@@ -70,15 +70,16 @@ def policy() -> str:
     )
 
 
-def fit(views: Sequence[TraceView], budget: int) -> tuple[TraceView, ...]:
-    """As many views as fit into `budget` bytes of JSON; which ones go is drawn by hash, so that no kind goes first."""
-    sizes = [len(embed_json(view.model_dump()).encode()) + 1 for view in views]
+def fit(views: Sequence[TraceView], budget: int) -> list[str]:
+    """As many views as fit into `budget` bytes, each as JSON; the rest is drawn by hash over all of them."""
+    written = [embed_json(view.model_dump(exclude={"task", "sampler"})) for view in views]
     kept: list[int] = []
     for position in sorted(range(len(views)), key=lambda position: digest("fit", str(position))):
-        if sizes[position] <= budget:
-            budget -= sizes[position]
+        size = len(written[position].encode()) + 1
+        if size <= budget:
+            budget -= size
             kept.append(position)
-    return tuple(views[position] for position in sorted(kept))
+    return [written[position] for position in sorted(kept)]
 
 
 @cache

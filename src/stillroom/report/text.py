@@ -34,11 +34,16 @@ def visible(text: str) -> str:
 
     Newline and tab stay. No two texts look the same after it.
     """
+    # Most lines hide nothing, and Python can tell at once: only what is hidden, or a rare space, is not printable.
+    if "⟨" not in text and text.replace("\n", " ").replace("\t", " ").isprintable():
+        return text
     return _SUSPECT.sub(lambda match: _seen(match.group()), _IMITATION.sub("⟨U+27E8⟩", text))
 
 
 def shown(text: str, max_line: int = MAX_LINE, max_text: int = MAX_TEXT) -> str:
     """What a page shows of a text: `visible`, with long lines and long texts cut and their lengths told."""
+    if len(text) <= max_text and max(map(len, text.split("\n"))) <= max_line:
+        return visible(text)
     lines: list[str] = []
     start, room = 0, max_text
     while True:
@@ -84,12 +89,12 @@ def changes(before: str, after: str) -> tuple[Change, ...]:
     return tuple(found)
 
 
-_JSON_ESCAPES = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
-
-
 def embed_json(value: Any) -> str:
     """JSON that can stand inside a script element: it holds no ``<``, ``>``, ``&``, U+2028 or U+2029."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).translate(_JSON_ESCAPES)
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
 
 
 _ESCAPES = re.compile(r"⟨(U\+[0-9A-F]{4,6}|…[^⟩]*)⟩")

@@ -17,7 +17,7 @@ import polars as pl
 
 from stillroom.errors import UserError
 from stillroom.report.html import asset, environment, hash_source
-from stillroom.report.text import shown
+from stillroom.report.text import visible
 from stillroom.report.views import outcome_of, parent_texts, view
 from stillroom.traces import store
 
@@ -105,12 +105,12 @@ def listing(server: ViewerServer, want: dict[str, str]) -> str:
     total = int(found.select(pl.len()).collect().item())
     pages = max(1, -(-total // PAGE))
     page = _whole(want.get("page"), 1, pages)
-    start = store.text().str.head(400).alias("start")
+    start = store.text().str.head(200).alias("start")
     columns = found.select("row", "problem_id", "correct", "level", "source", "finish", start)
     rows = columns.slice((page - 1) * PAGE, PAGE).collect().rows(named=True)
     for row in rows:
         row["outcome"] = outcome_of(row["correct"])
-        row["start"] = shown(row["start"] or "", max_line=120, max_text=120)
+        row["start"] = visible(row["start"] or "")
     return _page(
         rows=rows,
         want=want,

@@ -1,5 +1,6 @@
 """A trace as a page shows it: texts already cut and made visible, the diff against its parent already made."""
 
+import re
 from collections.abc import Sequence
 from itertools import chain, zip_longest
 from pathlib import Path
@@ -80,7 +81,7 @@ def view(trace: Trace, shelf: str, parent: str | None = None) -> TraceView:
     ]
     return TraceView(
         id=_short(trace.id),
-        shelf=shelf,
+        shelf=_short(shelf),
         problem=_short(trace.problem_id),
         task=_short(trace.task),
         level=trace.level,
@@ -163,11 +164,17 @@ def sample_views(shelves: Sequence[Shelf], limit: int = MAX_TRACES) -> Sample:
             frame = store.scan(shelf.path).with_row_index("row").filter(pl.col("row").is_in(rows.implode())).collect()
             found += [(shelf.name, trace) for trace in store.from_frame(frame)]
     parents = parent_texts([shelf.path for shelf in shelves], [trace for _, trace in found])
-    found.sort(key=lambda pair: (pair[0], pair[1].problem_id, pair[1].round, pair[1].index))
+    place = {shelf.name: number for number, shelf in enumerate(shelves)}
+    found.sort(key=lambda pair: (place[pair[0]], _natural(pair[1].problem_id), pair[1].round, pair[1].index))
     views = tuple(
         view(trace, shelf, parents.get(trace.parents[0]) if trace.parents else None) for shelf, trace in found
     )
     return Sample(views, len(index), tuple(rates["correct"].to_list()))
+
+
+def _natural(text: str) -> str:
+    """A sort key that puts ``p9`` before ``p10``."""
+    return re.sub(r"\d{1,12}", lambda digits: digits.group().zfill(12), text[:300])
 
 
 def parent_texts(paths: Sequence[Path], traces: Sequence[Trace]) -> dict[str, str]:
