@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 import sympy
 
-from stillroom.tasks.notation import read_number, tidy, unwrap
+from stillroom.tasks.notation import read_number, tidy, unwrap, without_unit
 
 _MAX_DEPTH = 60
 _MAX_BITS = 200_000
@@ -97,15 +97,16 @@ def _math_verify(gold: str, answer: str) -> tuple[bool, str]:
 
 def read(text: str) -> Value:
     """A text as a value. Raises Unreadable."""
-    text = _APPROXIMATELY.split(text, maxsplit=1)[0]  # what follows repeats the value, rounded
+    # What follows repeats the value, rounded; in front of everything it says that the value is rounded.
+    text = next((part for part in _APPROXIMATELY.split(text) if part.strip()), "")
     number = read_number(text)
     if number is not None:
-        return sympy.Rational(number.value.numerator, number.value.denominator)
+        value = number.value / 100 if number.unit == "%" else number.value
+        return sympy.Rational(value.numerator, value.denominator)
     text = re.sub(
         r"\\(?:text|mathrm|mbox)\s*\{\s*(?:and|or)\s*\}|\\(?:cdots|cdot|times|ast)(?![A-Za-z])", _joined, text
     )
-    text = re.sub(r"\\(?:text|mbox)\s*\{\s*[A-Za-z./ ]{2,}\}(?:\s*\^\s*\{?[23]\}?)?\s*$", "", tidy(text))  # a unit
-    text = re.sub(r"\s+(?:and|or)\s+|\band\b", ",", unwrap(text))
+    text = re.sub(r"\s+(?:and|or)\s+|\band\b", ",", unwrap(without_unit(text)))
     text = re.sub(r",\s*,", ",", text).replace("\\{", "⟦").replace("\\}", "⟧").replace("\\lbrace", "⟦")
     text = text.replace("\\rbrace", "⟧").replace("\\lvert", "|").replace("\\rvert", "|").replace("\\div", "/")
     text = re.sub(r"\\(?:leq?|leqslant)(?![A-Za-z])|≤", "<=", text)
@@ -259,6 +260,9 @@ class _Reader:
             if base.is_number and not (base.is_Integer and 0 <= base <= _MAX_FACTORIAL):
                 raise Unreadable("the factorial of a fraction, or of a huge number")
             base = sympy.factorial(base)
+        if self.peek() == "%":
+            self.at += 1
+            return base / 100
         if self.peek() != "^":
             return base
         self.at += 1

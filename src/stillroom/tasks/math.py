@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from stillroom.tasks.answers import extract
 from stillroom.tasks.guard import GradeFailed, grade
-from stillroom.tasks.notation import MAX_CHARS, Number, is_prose, plain, read_number, same_words
+from stillroom.tasks.notation import MAX_CHARS, Number, is_prose, plain, read_number, same_digits, same_words
 from stillroom.types import Problem, Verdict
 
 _INTEGER = re.compile(r"-?[1-9]\d{0,30}|0")
@@ -58,6 +58,9 @@ def compare(gold: str, answer: str) -> Comparison:
         return _compare_numbers(expected, given)
     if plain(gold) == plain(answer) or same_words(gold, answer):
         return Comparison(True, "equal")
+    based = same_digits(gold, answer)
+    if based is not None:
+        return Comparison(based, "equal" if based else "different")
     if is_prose(answer) or is_prose(gold):
         return Comparison(False, "different")
     try:

@@ -15,6 +15,7 @@ _DROPPED = re.compile(
     r"|\^\s*\{?\s*\\circ\s*\}?|\\degree|\\circ|[$£€~°]"
 )
 _SPELLINGS = (
+    (",\\!", ""),
     ("\\dfrac", "\\frac"),
     ("\\tfrac", "\\frac"),
     ("\\cfrac", "\\frac"),
@@ -22,7 +23,12 @@ _SPELLINGS = (
     ("\\#", "#"),
 )
 _SIGNS = str.maketrans({"−": "-", "–": "-", "×": "*", "·": "*", "÷": "/", "\u00a0": " ", "，": ",", "％": "%"})
-_WRAPPED = re.compile(r"\\(?:text|mathrm|mbox|textbf|mathbf|textit|operatorname)\s*\{([^{}]*)\}")
+_WRAPPED = re.compile(r"\\(?:text|textnormal|mathrm|mbox|textbf|mathbf|textit|operatorname)\s*\{([^{}]*)\}")
+_LAST_WORDS = re.compile(
+    r"(?<=[^\s,])\s*\\(?:text|textnormal|mathrm|mbox)\s*\{\s*[A-Za-z./ ]{2,60}\}(?:\s*\^\s*\{?[23]\}?)?$"
+)
+_TEXT = re.compile(r"\\(?:text|textnormal|mbox|textbf|textit)\s*\{\s*(?!(?:and|or)\s*\})[A-Za-z]{2}")
+_BASED = re.compile(r"(-?[0-9A-Z]+)_\{?([0-9]{1,2})\}?")
 
 _DIGITS = r"(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d*)?|\.\d+"
 _PLAIN = re.compile(
@@ -161,10 +167,26 @@ def same_words(gold: str, answer: str) -> bool:
 
 _MATH_WORDS = "sqrt sin cos tan cot sec csc sinh cosh tanh arcsin arccos arctan exp log ln infinity inf pi"
 _KNOWN = frozenset(_MATH_WORDS.split())
-_COMMAND = re.compile(r"\\(?:begin|end)\s*\{[^{}]*\}|\\[A-Za-z]+")
+_COMMAND = re.compile(r"\\(?:begin|end|phantom)\s*\{[^{}]*\}|\\[A-Za-z]+")
+
+
+def without_unit(text: str) -> str:
+    r"""``12\sqrt{13}\text{ feet}`` → ``12\sqrt{13}``; a text that is nothing but words stays."""
+    return _LAST_WORDS.sub("", tidy(text))
 
 
 def is_prose(text: str) -> bool:
-    """Whether a text holds words that are no mathematics, so that reading a number out of it would be guessing."""
-    found = re.findall(r"[A-Za-z]{2,}", _COMMAND.sub(" ", unwrap(text)))
-    return any(word.lower() not in _KNOWN and len(word) > 3 for word in found)
+    """Whether a text holds words that are no mathematics, so that reading a value out of it would be guessing."""
+    text = without_unit(text)
+    found = re.findall(r"[A-Za-z]{4,}", _COMMAND.sub(" ", unwrap(text)))
+    return _TEXT.search(text) is not None or any(word.lower() not in _KNOWN for word in found)
+
+
+def same_digits(gold: str, answer: str) -> bool | None:
+    """Whether an answer has the digits, and any base that it states, of a gold such as ``1011_2``; None for others."""
+    expected, given = (_BASED.fullmatch(plain(text)) for text in (gold, answer))
+    if expected is None:
+        return None
+    if given is None:
+        return expected[1] == plain(answer)
+    return expected.groups() == given.groups()
