@@ -1,7 +1,6 @@
 """`stillroom traces …`: look at, grade, clean, select and export traces from the command line."""
 
 import dataclasses
-import json
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from stillroom.cli.show import emit, emit_json
 from stillroom.errors import UserError
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def stats(
         else:
             rows.write_parquet(out)
     if as_json:
-        _json(totals | ({"problems": rows.to_dicts()} if rows is not None and problems else {}))
+        emit_json(totals | ({"problems": rows.to_dicts()} if rows is not None and problems else {}))
     elif rows is not None and problems:
         _table(rows)
     else:
@@ -392,13 +392,9 @@ def _plain(value: Any) -> dict[str, Any]:
 
 def _report(facts: dict[str, Any], as_json: bool, **lists: list[dict[str, Any]]) -> None:
     if as_json:
-        _json(facts | lists)
+        emit_json(facts | lists)
     else:
         _facts(facts)
-
-
-def _json(value: Any) -> None:
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def _facts(facts: dict[str, Any]) -> None:
@@ -406,7 +402,7 @@ def _facts(facts: dict[str, Any]) -> None:
     for name, value in _flat("", facts):
         shown = "unknown" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
         name, shown = _visible(name), _visible(shown)
-        typer.echo(f"{name:<32}{shown}" if sys.stdout.isatty() else f"{name}\t{shown}")
+        emit(f"{name:<32}{shown}" if sys.stdout.isatty() else f"{name}\t{shown}")
 
 
 def _visible(text: str) -> str:
@@ -424,7 +420,7 @@ def _flat(prefix: str, facts: dict[str, Any]) -> Iterator[tuple[str, Any]]:
 
 def _table(rows: "pl.DataFrame") -> None:
     if not sys.stdout.isatty():
-        typer.echo(rows.write_csv(separator="\t"), nl=False)
+        emit(rows.write_csv(separator="\t").removesuffix("\n"))
         return
     from rich.console import Console
     from rich.table import Table
