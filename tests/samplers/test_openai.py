@@ -93,7 +93,7 @@ def test_first_index_continues_the_numbering(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "fault",
-    ["429", "500", "503", "cut", "drop", "malformed", "wrong model", "empty"],
+    ["429", "500", "503", "504", "cut", "drop", "malformed", "wrong model", "empty"],
     ids=lambda f: f.replace(" ", "-"),
 )
 def test_a_fault_is_retried_and_a_lasting_one_fails_the_row_with_its_reason(fault: str, tmp_path: Path) -> None:
@@ -130,6 +130,15 @@ def test_a_hanging_and_a_trickling_server_end_in_a_timeout(tmp_path: Path) -> No
             ledger = Budget(tmp_path / fault / "ledger.jsonl")
             assert ledger.unknown == 8
             assert ledger.spent_tokens >= server.billed_tokens > 0
+
+
+def test_a_refusal_costs_nothing_and_a_gateway_that_gave_up_may_have_cost_everything(tmp_path: Path) -> None:
+    for fault, unknown in (("429", 0), ("500", 0), ("502", 2), ("504", 2)):
+        with serving(lambda i, body, fault=fault: fault) as server:
+            sampler(server, tmp_path / fault, max_retries=0).sample(prompts(1), PARAMS)
+            ledger = Budget(tmp_path / fault / "ledger.jsonl")
+            assert ledger.unknown == unknown
+            assert (ledger.spent_tokens > 0) == (unknown > 0)
 
 
 def test_other_client_errors_are_not_retried(tmp_path: Path) -> None:
@@ -202,7 +211,7 @@ def test_a_dollar_budget_needs_a_price(tmp_path: Path) -> None:
         sampler(server, tmp_path, usd=1.0)
 
 
-FAULTS = ["429", "500", "503", "400", "cut", "drop", "malformed", "wrong model", "empty"]
+FAULTS = ["429", "500", "503", "504", "400", "cut", "drop", "malformed", "wrong model", "empty"]
 
 
 @settings(max_examples=15)
