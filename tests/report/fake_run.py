@@ -125,6 +125,7 @@ def arm(name: str, accuracy: float, tokens: float, truncated: float) -> dict[str
         "tokens": {"mean": tokens, "p50": tokens * 0.9, "p90": tokens * 1.6},
         "truncated": truncated,
         "format_failures": truncated / 2,
+        "unjudged": 3,
         "majority_baseline": 0.034,
     }
 

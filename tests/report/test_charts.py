@@ -8,8 +8,8 @@ from markupsafe import Markup
 
 from stillroom.report import charts
 from stillroom.report.charts import Point, Series
-from stillroom.report.data import Curve, ReportData
-from stillroom.report.figures import curve_figures, duration, thin
+from stillroom.report.data import Arm, Curve, Estimate, ReportData, Result
+from stillroom.report.figures import arm_rows, curve_figures, duration, result_figures, thin
 
 reals = st.floats(min_value=-1e29, max_value=1e29)
 
@@ -77,7 +77,7 @@ def test_a_line_is_where_it_belongs() -> None:
 def test_an_interval_is_where_it_belongs() -> None:
     root = parse(charts.intervals("t", [("arm", Point(0.5, 0.5, 0.0, 1.0), 2)], "accuracy", percent=True))
     (whisker,) = [element for element in root.iter("line") if element.get("class") == "whisker s2"]
-    assert (whisker.get("x1"), whisker.get("x2")) == ("104.0", "336.0")
+    assert (whisker.get("x1"), whisker.get("x2")) == ("118.0", "336.0")
     assert "arm 50.0% [0.0%, 100.0%]" in str(root.get("aria-label"))
 
 
@@ -125,3 +125,20 @@ def test_an_arm_keeps_its_colour_and_seeds_share_it() -> None:
     assert loss.legend == (("a", 0), ("b", 1))
     assert reward.legend == ()
     assert 'class="line s1"' in reward.svg
+
+
+def test_seeds_of_an_arm_share_its_colour_and_its_legend() -> None:
+    half = Estimate(value=0.5)
+    arms = [Arm(name=n, seed=s, accuracy=half, by_level={"1": half, "2": half}) for n in "ab" for s in (0, 1)]
+    data = ReportData("run", result=Result(arms=tuple(arms)))
+    by_arm, by_level = result_figures(data)
+    assert by_level.legend == (("a", 0), ("b", 1))
+    assert [title.text for title in parse(by_arm.svg).iter("title")] == [
+        f"{n} · {s}: 50.0%" for n in "ab" for s in (0, 1)
+    ]
+    assert [(slot, cells[0]) for slot, cells in arm_rows(data)] == [
+        (0, "a · 0"),
+        (0, "a · 1"),
+        (1, "b · 0"),
+        (1, "b · 1"),
+    ]

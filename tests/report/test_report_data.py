@@ -118,3 +118,27 @@ def test_what_was_taught_is_shown_where_it_differs_from_what_was_asked() -> None
     assert view(swapped, "traces").context == (("user", "What is 2 + 3?"),)
     split = (Segment(role="user", text="q"), Segment(role="assistant", text="a"), Segment(role="assistant", text="b"))
     assert view(plain.model_copy(update={"taught": split}), "traces").response == "ab"
+
+
+def test_an_experiment_holds_a_run_folder_per_seed(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        folder = tmp_path / f"seed-{seed}"
+        store.write_shard(folder / "traces", "pool", [trace("t0", "x", correct=seed == 0)])
+        store.write_shard(folder / "evals", "sft", [trace("e0", "y")])
+        rows = [{"stage": "train", "arm": "sft", "step": step, "loss": seed + 1.0 / step} for step in (1, 2)]
+        (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = load(tmp_path)
+    assert [(curve.arm, curve.seed) for curve in data.curves] == [("sft", "0"), ("sft", "1")]
+    assert [view.shelf for view in data.traces] == [
+        "seed 0: traces",
+        "seed 0: eval sft",
+        "seed 1: traces",
+        "seed 1: eval sft",
+    ]
+    assert sorted(data.pass_rates) == [0.0, 1.0]
+
+
+def test_files_that_start_with_a_dot_are_not_traces(tmp_path: Path) -> None:
+    store.write_shard(tmp_path / "traces", "a", [trace("t0", "x")])
+    (tmp_path / "traces" / ".a-dropped.parquet").write_bytes(b"bookkeeping")
+    assert load(tmp_path).n_traces == 1

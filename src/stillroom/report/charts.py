@@ -157,7 +157,7 @@ def intervals(
     if percent:
         axis = [tick for tick in axis if tick <= 1 + 1e-9]
     low, high = min(axis[0], *spread), max(axis[-1], *spread)
-    left, step = 104.0, 34.0
+    left, step = 118.0, 34.0
     height = TOP + step * len(rows) + BOTTOM
 
     def across(x: float) -> float:
@@ -175,7 +175,7 @@ def intervals(
         mark = _mark(across(point.x), y, slot)
         if point.low is not None and point.high is not None:
             mark = _stroke(across(point.low), y, across(point.high), y, f"whisker s{slot % SLOTS}") + mark
-        body.append(_text(left - 10, y + 4, _fit(label, 14), "label", "end", hover=label))
+        body.append(_text(left - 10, y + 4, _fit(label, 17), "label", "end", hover=label))
         body.append(_text(WIDTH - 4, y + 4, number(point.x, percent), "figure", "end"))
         body.append(
             _hover(

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError
 
 from stillroom.errors import DataError, UserError
-from stillroom.report.views import Shelf, TraceView, sample_views
+from stillroom.report.views import TRACES, Shelf, TraceView, sample_views
 
 
 class Part(BaseModel):
@@ -50,14 +50,17 @@ class Tokens(Part):
 
 
 class Arm(Part):
-    """What one arm measured."""
+    """What one arm measured, in one seed if it says which."""
 
     name: str
+    seed: int | None = None
     accuracy: Estimate = Estimate()
     by_level: dict[str, Estimate] = Field(default_factory=dict)
     tokens: Tokens = Tokens()
     truncated: Real = None
     format_failures: Real = None
+    unjudged: int | None = None
+    """Answers without a verdict; they are in no mean."""
     majority_baseline: Real = None
 
 
@@ -164,21 +167,26 @@ def load(run_folder: Path) -> ReportData:
             raise DataError(f"{folder / 'result.json'}: {place}: {first['msg']}") from error
     manifest = _json_object(folder / "manifest.json") if (folder / "manifest.json").exists() else {}
     config = folder / "config.yaml"
-    curves, alarms = read_curves(folder / "metrics.jsonl")
-    made = [Shelf("traces", path) for path in sorted(folder.glob("traces/*.parquet"))]
-    answers = [Shelf(f"eval {path.stem}", path) for path in sorted(folder.glob("evals/*.parquet"))]
-    sample = sample_views([*made, *answers])
+    curves, alarms, shelves = [], [], []
+    # An experiment keeps each seed as a run folder of its own inside it.
+    for part in [folder, *sorted(folder.glob("seed-*/"))]:
+        seed = "" if part == folder else part.name.removeprefix("seed-")
+        found, raised = read_curves(part / "metrics.jsonl", seed)
+        curves += found
+        alarms += raised
+        shelves += _shelves(part, f"seed {seed}: " if seed else "")
+    sample = sample_views(shelves)
     return ReportData(
         name=folder.resolve().name,
         finished=finished,
         result=result,
-        curves=curves,
+        curves=tuple(curves),
         config=config.read_text(encoding="utf-8", errors="replace") if config.exists() else "",
         manifest=manifest,
         traces=sample.views,
         n_traces=sample.total,
         pass_rates=sample.pass_rates,
-        alarms=alarms,
+        alarms=tuple(alarms),
     )
 
 
@@ -192,17 +200,28 @@ def _json_object(path: Path) -> dict[str, JsonValue]:
     return value
 
 
+def _shelves(folder: Path, prefix: str) -> list[Shelf]:
+    """The shards of a run folder; names that start with a dot are the run's own bookkeeping."""
+    found = [(TRACES, path) for path in sorted(folder.glob("traces/*.parquet"))]
+    found += [(f"eval {path.stem}", path) for path in sorted(folder.glob("evals/*.parquet"))]
+    return [Shelf(prefix + name, path) for name, path in found if not path.name.startswith(".")]
+
+
 _LABELS = ("stage", "arm", "seed", "step")
 
 
-def read_curves(path: Path) -> tuple[tuple[Curve, ...], tuple[Alarm, ...]]:
-    """The curves of a `metrics.jsonl` and an alarm for what could not be drawn: lines torn by a kill, NaN, infinity."""
+def read_curves(path: Path, seed: str = "") -> tuple[list[Curve], list[Alarm]]:
+    """The curves of a `metrics.jsonl` and alarms for what could not be drawn: lines torn by a kill, NaN, infinity.
+
+    Args:
+        seed: the seed of rows that do not name theirs.
+    """
     points: dict[tuple[str, str, str, str], dict[float, float]] = {}
     torn = 0
     not_finite: Counter[str] = Counter()
     first_step: dict[str, float] = {}
     if not path.exists():
-        return (), ()
+        return [], []
     with open(path, encoding="utf-8", errors="replace") as file:
         for line in file:
             try:
@@ -213,28 +232,29 @@ def read_curves(path: Path) -> tuple[tuple[Curve, ...], tuple[Alarm, ...]]:
             step = _number(row.get("step")) if isinstance(row, dict) else None
             if step is None or not math.isfinite(step):
                 continue
-            stage, arm, seed = (str(row[key]) if row.get(key) is not None else "" for key in _LABELS[:3])
+            stage, arm, own = (str(row[key]) if row.get(key) is not None else "" for key in _LABELS[:3])
             for metric, given in row.items():
                 value = None if metric in _LABELS else _number(given)
                 if value is None:
                     continue
                 if math.isfinite(value):
-                    points.setdefault((stage, metric, arm, seed), {})[step] = value
+                    points.setdefault((stage, metric, arm, own or seed), {})[step] = value
                 else:
                     not_finite[metric] += 1
                     first_step.setdefault(metric, step)
+    where = f"seed {seed}: " if seed else ""
     alarms = [
         Alarm(
             level="error",
-            text=f"{metric}: {count} value{'s were' if count > 1 else ' was'} not a finite number (not drawn)",
+            text=f"{where}{metric}: {count} value{'s were' if count > 1 else ' was'} not a finite number (not drawn)",
             step=int(first_step[metric]),
         )
         for metric, count in not_finite.items()
     ]
     if torn:
-        alarms.append(Alarm(text=f"{path.name}: {torn} line{'s' if torn > 1 else ''} could not be read"))
+        alarms.append(Alarm(text=f"{where}{path.name}: {torn} line{'s' if torn > 1 else ''} could not be read"))
     curves = (Curve(*key, tuple(sorted(drawn.items()))) for key, drawn in points.items())
-    return tuple(curve for curve in curves if len(curve.points) > 1), tuple(alarms)
+    return [curve for curve in curves if len(curve.points) > 1], alarms
 
 
 def _number(value: Any) -> float | None:

@@ -63,6 +63,11 @@ def tiles(data: ReportData) -> list[Tile]:
     return found
 
 
+def arm_label(arm: Arm) -> str:
+    """Its name, and its seed where it has one."""
+    return arm.name if arm.seed is None else f"{arm.name} · {arm.seed}"
+
+
 def interval_note(estimate: Estimate) -> str:
     """``[68%, 74.1%], n = 500``, as far as it is known."""
     known = estimate.low is not None and estimate.high is not None
@@ -86,27 +91,27 @@ def result_figures(data: ReportData) -> list[Figure]:
     measured = [arm for arm in arms if arm.accuracy.value is not None]
     figures: list[Figure] = []
     if measured:
-        rows = [(arm.name, _point(0.0, arm.accuracy, flat=True), colour[arm.name]) for arm in measured]
+        rows = [(arm_label(arm), _point(0.0, arm.accuracy, flat=True), colour[arm.name]) for arm in measured]
         baselines = {arm.majority_baseline for arm in measured if arm.majority_baseline is not None}
         references = [("most frequent answer", value) for value in sorted(baselines)]
         svg = charts.intervals("Accuracy by arm", rows, "accuracy", percent=True, references=references)
-        figures.append(Figure("Accuracy by arm", svg, "Bars are confidence intervals over problems."))
+        figures.append(Figure("Accuracy by arm", svg, "With 95% intervals over problems."))
     levels = sorted({level for arm in arms for level in arm.by_level}, key=_level_order)
     if len(levels) > 1:
         places = {level: float(index) for index, level in enumerate(levels)}
         # Beside one another, so that intervals of several arms at one level do not hide each other.
-        apart = {arm.name: 0.08 * (index - (len(arms) - 1) / 2) for index, arm in enumerate(arms)}
+        step = min(0.08, 0.6 / len(arms))
         series = [
             Series(
                 arm.name,
                 tuple(
-                    _point(places[level] + apart[arm.name], arm.by_level[level])
+                    _point(places[level] + step * (index - (len(arms) - 1) / 2), arm.by_level[level])
                     for level in levels
                     if level in arm.by_level and arm.by_level[level].value is not None
                 ),
                 colour[arm.name],
             )
-            for arm in arms
+            for index, arm in enumerate(arms)
         ]
         series = [one for one in series if one.points]
         if series:
@@ -248,21 +253,21 @@ def _metric_order(metric: str) -> int:
     return 0 if "loss" in metric else 1 if "accuracy" in metric or "reward" in metric else 2
 
 
-def arm_rows(arms: Sequence[Arm]) -> list[tuple[str, ...]]:
-    """The table of arms, cells as text, in the order of its header."""
-    return [
-        (
-            arm.name,
-            number(arm.accuracy.value, True),
-            f"{number(arm.accuracy.low, True)} – {number(arm.accuracy.high, True)}",
-            number(arm.accuracy.n),
-            *(
-                "–" if tokens is None else f"{tokens:,.1f}"
-                for tokens in (arm.tokens.mean, arm.tokens.p50, arm.tokens.p90)
-            ),
-            number(arm.truncated, True),
-            number(arm.format_failures, True),
-            number(arm.majority_baseline, True),
-        )
-        for arm in arms
-    ]
+def arm_rows(data: ReportData) -> list[tuple[int, tuple[str, ...]]]:
+    """The table of arms: each one's colour, and its cells as text in the order of the header."""
+    colour = slots(data)
+    return [(colour[arm.name], _cells(arm)) for arm in data.result.arms]
+
+
+def _cells(arm: Arm) -> tuple[str, ...]:
+    return (
+        arm_label(arm),
+        number(arm.accuracy.value, True),
+        f"{number(arm.accuracy.low, True)} – {number(arm.accuracy.high, True)}",
+        number(arm.accuracy.n),
+        number(arm.unjudged),
+        *("–" if tokens is None else f"{tokens:,.1f}" for tokens in (arm.tokens.mean, arm.tokens.p50, arm.tokens.p90)),
+        number(arm.truncated, True),
+        number(arm.format_failures, True),
+        number(arm.majority_baseline, True),
+    )

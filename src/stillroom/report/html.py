@@ -31,7 +31,6 @@ def build(run_folder: Path) -> Path:
 def render(data: ReportData) -> str:
     """The report as HTML of at most `MAX_BYTES`: traces that do not fit are left out, and the page says how many."""
     curves, left_out = figures.curve_figures(data)
-    colour = figures.slots(data)
 
     def page(traces: Sequence[str]) -> str:
         return (
@@ -43,8 +42,7 @@ def render(data: ReportData) -> str:
                 alarms=[*data.result.alarms, *data.alarms],
                 tiles=figures.tiles(data),
                 results=figures.result_figures(data),
-                arm_rows=figures.arm_rows(data.result.arms),
-                colour=colour,
+                arm_rows=figures.arm_rows(data),
                 curves=curves,
                 curves_left_out=left_out,
                 selection=figures.selection_figures(data),

@@ -11,6 +11,8 @@ from stillroom.seeds import digest
 from stillroom.types import Noun, Trace
 
 MAX_TRACES = 2_000
+TRACES = "traces"
+"""Name of the part of a run that holds what was made for training."""
 
 
 class Turn(NamedTuple):
@@ -113,7 +115,7 @@ class Sample(NamedTuple):
     views: tuple[TraceView, ...]
     total: int
     pass_rates: tuple[float, ...]
-    """Over the shelf ``traces``, per problem with a judged trace."""
+    """Per problem with a judged trace, over the traces that were made for training."""
 
 
 def choose(kinds: Sequence[Any], limit: int) -> list[int]:
@@ -152,8 +154,8 @@ def sample_views(shelves: Sequence[Shelf], limit: int = MAX_TRACES) -> Sample:
     ).collect()
     index = index.unique(["shelf", "id"], keep="first", maintain_order=True)
     rates = (
-        index.filter((pl.col("shelf") == "traces") & pl.col("correct").is_not_null())
-        .group_by("problem_id", maintain_order=True)
+        index.filter(pl.col("shelf").str.ends_with(TRACES) & pl.col("correct").is_not_null())
+        .group_by("shelf", "problem_id", maintain_order=True)
         .agg(pl.col("correct").mean())
     )
     chosen = index[choose(index.select("shelf", "source", "correct").rows(), limit)]
