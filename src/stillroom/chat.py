@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
 from stillroom.errors import UserError, unknown_name
@@ -131,7 +132,7 @@ def split_steps(text: str, mode: Literal["line", "paragraph", "sentence"] = "lin
     cuts = [match.end() for match in _STEP_ENDS[mode].finditer(text)]
     edges = [0, *(cut for cut in cuts if 0 < cut < len(text)), len(text)]
     return tuple(
-        Span(kind="step", start=start, end=end) for start, end in zip(edges, edges[1:], strict=False) if end > start
+        Span(kind="step", start=start, end=end) for start, end in pairwise(edges) if end > start
     )
 
 

@@ -30,6 +30,10 @@ Files = Annotated[list[Path], typer.Argument(metavar="FILE...", help="Parquet sh
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 OutShard = Annotated[Path | None, typer.Option("--out", metavar="FILE.parquet", help="Write the kept traces here.")]
 Seed = Annotated[int, typer.Option(help="Seed of the draws, and of a generated evaluation set.")]
+Fields = Annotated[
+    list[str] | None,
+    typer.Option("--field", metavar="FIELD=COLUMN", help="Column of the task's file that holds a field; repeatable."),
+]
 Against = Annotated[str | None, typer.Option(metavar="TASK", help="Task whose problems must not leak.")]
 AgainstSplit = Annotated[str, typer.Option("--split", help="Split of --against.")]
 AgainstCount = Annotated[int | None, typer.Option("--problems", help="Problems of --against; endless tasks need it.")]
@@ -85,6 +89,7 @@ def grade(
     files: Files,
     task: Annotated[str, typer.Option(metavar="TASK", help="Task whose verifier judges.")],
     out: Annotated[Path, typer.Option(metavar="FILE.parquet", help="Write the graded traces here.")],
+    field: Fields = None,
     lenient: Annotated[bool, typer.Option("--lenient", help="Accept answers outside the asked format.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -94,7 +99,7 @@ def grade(
     """
     from stillroom.traces import store
 
-    pool, judge = _Pool(files), _load_task(task)
+    pool, judge = _Pool(files), _load_task(task, field)
     problems = _problems_of(judge, pool)
     counts = {"judged": 0, "correct": 0, "unjudged": 0, "changed": 0, "unknown_problem": 0}
 
@@ -133,6 +138,7 @@ def decontaminate(
     files: Files,
     against: Annotated[str, typer.Option(metavar="TASK", help="Task whose problems must not leak.")],
     split: AgainstSplit = "test",
+    field: Fields = None,
     problems: AgainstCount = None,
     seed: Seed = 0,
     n: Annotated[int, typer.Option(help="Words per n-gram.")] = 8,
@@ -147,7 +153,7 @@ def decontaminate(
     """
     from stillroom.traces.decontaminate import find
 
-    pool, evaluation = _Pool(files), _evaluation(against, split, problems, seed)
+    pool, evaluation = _Pool(files), _evaluation(against, field, split, problems, seed)
     frame = pool.frame(text=True)
     found = find(frame, evaluation, how="exact" if exact else "ngram", n=n, responses=responses)
     pool.write(out, frame.height, found["row"].to_list())
@@ -168,6 +174,7 @@ def select(
     rules: Annotated[str, typer.Option(metavar="RULES", help="E.g. correct,finished,unique,shortest=4")],
     against: Against = None,
     split: AgainstSplit = "test",
+    field: Fields = None,
     problems: AgainstCount = None,
     seed: Seed = 0,
     out: OutShard = None,
@@ -179,7 +186,7 @@ def select(
     """
     from stillroom.traces.select import apply, parse
 
-    evaluation = _evaluation(against, split, problems, seed) if against else []
+    evaluation = _evaluation(against, field, split, problems, seed) if against else []
     parsed = parse(rules, seed=seed, against=evaluation)
     pool = _Pool(files)
     frame = pool.frame(text=any(rule.reads_text for rule in parsed)).with_row_index("at")
@@ -211,12 +218,7 @@ def export(
     from stillroom.traces import export as exporting
     from stillroom.traces.stats import summary
 
-    licences: dict[str, str] = {}
-    for entry in licence or []:
-        name, equals, value = entry.rpartition("=")
-        if not (name and equals and value):
-            raise UserError(f"--licence {entry}: give TASK=LICENCE, e.g. gsm8k=MIT")
-        licences[name] = value
+    licences = _pairs("--licence", licence, "gsm8k=MIT")
     pool = _Pool(files)
     totals = summary(pool.lazy)
     unknown = sorted(set(licences) - set(totals.by_task))
@@ -311,16 +313,26 @@ def _shard(out: Path) -> Path:
     return out
 
 
-def _load_task(spec: str) -> "Task":
+def _pairs(option: str, entries: list[str] | None, example: str) -> dict[str, str]:
+    pairs: dict[str, str] = {}
+    for entry in entries or []:
+        name, _, value = entry.rpartition("=")
+        if not (name and value):
+            raise UserError(f"{option} {entry}: give two names with = between them, e.g. {option} {example}")
+        pairs[name] = value
+    return pairs
+
+
+def _load_task(spec: str, field: list[str] | None) -> "Task":
     from stillroom.tasks import load_task
 
-    return load_task(spec)
+    return load_task(spec, fields=_pairs("--field", field, "question=prompt") or None)
 
 
-def _evaluation(spec: str, split: str, n: int | None, seed: int) -> list["Problem"]:
+def _evaluation(spec: str, field: list[str] | None, split: str, n: int | None, seed: int) -> list["Problem"]:
     if split not in ("train", "dev", "test"):
         raise UserError(f"--split {split}: give train, dev or test")
-    problems = _load_task(spec).problems(split, n, seed)  # type: ignore[arg-type]
+    problems = _load_task(spec, field).problems(split, n, seed)  # type: ignore[arg-type]
     if not problems:
         raise UserError(f"--against {spec} has no problem in split {split!r}; nothing could be found")
     return problems

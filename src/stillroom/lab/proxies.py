@@ -22,8 +22,8 @@ from stillroom.models.policy import Policy, Sidecar, load_policy, save_policy
 from stillroom.models.proxies import ProxyLayout, blank_policy, cache_folder, make_tokenizer, proxy_path
 from stillroom.seeds import derive_rng, derive_seed, digest
 from stillroom.tasks import load_task
-from stillroom.tasks.base import Style
-from stillroom.types import Noun, Segment
+from stillroom.tasks.base import Style, Task
+from stillroom.types import Noun, Problem, Segment
 
 
 class Ingredient(Noun):
@@ -88,13 +88,13 @@ RECIPES = {
         ),
         ProxyRecipe(
             name="dart-generator-0.4m",
-            summary="solves short chains nearly always and long ones rarely: a graded pass rate over levels 1 to 6",
+            summary="errs more often per step in longer chains: a pass rate that falls from level 1 to level 6",
             diet=(
-                Ingredient(task="arithmetic:high=2", share=0.55),
-                Ingredient(task="arithmetic:low=3,high=4", share=0.3),
-                Ingredient(task="arithmetic:low=5,high=6", share=0.15),
+                Ingredient(task="arithmetic:high=2", share=0.3, style=Style(error_rate=0.03)),
+                Ingredient(task="arithmetic:low=3,high=4", share=0.3, style=Style(error_rate=0.12)),
+                Ingredient(task="arithmetic:low=5,high=6", share=0.4, style=Style(error_rate=0.25)),
             ),
-            steps=800,
+            steps=1200,
             seed=2,
         ),
     )
@@ -141,18 +141,25 @@ def _conversations(ingredient: Ingredient, seed: int) -> Iterator[tuple[Segment,
         raise ValueError(f"task {ingredient.task!r} has no solver and cannot be part of a diet")
     chat_format = get_format("think")
     rng = derive_rng("diet", ingredient.task, ingredient.form, seed)
-    start, chunk = 0, 500
+    for problem in _endless(task, seed):
+        solution = task.solve(problem, ingredient.style, rng)
+        asked = problem.messages[-1].content
+        if ingredient.form == "document":
+            yield (Segment(role="user", text=f"{asked}\n{solution.thought}\n"),)
+        else:
+            taught = render(chat_format, solution.thought, solution.answer)
+            yield Segment(role="user", text=asked), Segment(role="assistant", text=taught, weight=1.0)
+
+
+def _endless(task: Task, seed: int) -> Iterator[Problem]:
+    """Training problems without end; a finite task starts again."""
+    problems: list[Problem] = []
     while True:
-        problems = task.problems("train", start + chunk, seed)[start:]
-        start, chunk = start + chunk, chunk * 2
-        for problem in problems:
-            solution = task.solve(problem, ingredient.style, rng)
-            asked = problem.messages[-1].content
-            if ingredient.form == "document":
-                yield (Segment(role="user", text=f"{asked}\n{solution.thought}\n"),)
-            else:
-                taught = render(chat_format, solution.thought, solution.answer)
-                yield Segment(role="user", text=asked), Segment(role="assistant", text=taught, weight=1.0)
+        more = task.problems("train", max(500, 2 * len(problems)), seed)
+        yield from more[len(problems) :]
+        if len(more) == len(problems):
+            yield from more
+        problems = more
 
 
 def diet_rows(recipe: ProxyRecipe, policy: Policy) -> Iterator[Row]:

@@ -7,8 +7,8 @@
     timing.jsonl    wall and process seconds per stage and attempt
     traces/ evals/  Parquet;  student/  the model;  result.json  report.html
 
-A stage is done when `state.json` says so, and that file is replaced atomically. What a killed stage left behind is either
-a whole chunk or checkpoint, which the stage picks up, or is written again.
+A stage is done when `state.json` says so, and that file is replaced atomically. What a killed stage left behind is
+either a whole chunk or checkpoint, which the stage picks up, or is written again.
 """
 
 import fcntl
@@ -66,6 +66,8 @@ class Run:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise UserError(f"another process is working on {folder}; wait for it or stop it") from error
+        # Tells stages of this attempt from those that an earlier one finished.
+        self._id = time.time_ns()
         self.metrics = Metrics(folder / "metrics.jsonl")
         state = folder / "state.json"
         self._done: dict[str, dict[str, Any]] = read_json(state) if state.exists() else {}
@@ -96,6 +98,10 @@ class Run:
         found = self._done.get(stage)
         return None if found is None else dict(found["result"])
 
+    def stages(self) -> list[str]:
+        """Names of the finished stages, in the order in which they finished."""
+        return list(self._done)
+
     @contextmanager
     def stage(self, name: str, *, keep_bytes: int = 0) -> Iterator[dict[str, Any]]:
         """Work on a stage that is not done; what is put into the yielded dict is what `result_of` will give.
@@ -109,19 +115,25 @@ class Run:
         result: dict[str, Any] = {}
         yield result
         self._done[name] = {"metrics_bytes": self.metrics.length, "result": result}
-        write_json(self.folder / "state.json", self._done)
+        # Not sorted: the order of the stages is part of the state.
+        write_atomic(self.folder / "state.json", json.dumps(self._done, indent=2))
         append_line(
             self.folder / "timing.jsonl",
-            {"stage": name, "wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu},
+            {
+                "stage": name,
+                "wall_s": time.perf_counter() - wall,
+                "cpu_s": time.process_time() - cpu,
+                "attempt": self._id,
+            },
         )
 
     def close(self) -> None:
         """Let another process work on the folder."""
         self._lock.close()
 
-    def cost_so_far(self) -> dict[str, float]:
-        """Seconds over all finished stages and attempts."""
-        rows = list(read_lines(self.folder / "timing.jsonl"))
+    def seconds(self, *, earlier: bool = False) -> dict[str, float]:
+        """Seconds of all finished stages; with `earlier`, only of those that an earlier attempt finished."""
+        rows = [row for row in read_lines(self.folder / "timing.jsonl") if not earlier or row["attempt"] != self._id]
         return {key: sum(row[key] for row in rows) for key in ("wall_s", "cpu_s")}
 
 

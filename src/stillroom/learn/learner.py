@@ -152,10 +152,16 @@ class Learner:
 
     @classmethod
     def restore(
-        cls, path: Path, objective: Objective, *, optimizer: AdamW | None = None, micro_tokens: int = 4096
+        cls,
+        path: Path,
+        objective: Objective,
+        *,
+        device: str = "cpu",
+        optimizer: AdamW | None = None,
+        micro_tokens: int = 4096,
     ) -> tuple["Learner", dict[str, Any]]:
         """The learner as `save` left it, and the caller's `extra`; raises CheckpointError when a part is missing."""
-        learner = cls(load_policy(path), objective, optimizer=optimizer, micro_tokens=micro_tokens)
+        learner = cls(load_policy(path, device=device), objective, optimizer=optimizer, micro_tokens=micro_tokens)
         try:
             state = read_json(path / "learner.json")
             tensors = load_file(str(path / "optimizer.safetensors"))

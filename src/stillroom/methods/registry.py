@@ -12,11 +12,14 @@ from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from stillroom.errors import UserError, unknown_name
 from stillroom.io import read_json
 from stillroom.types import Noun
+
+if TYPE_CHECKING:
+    from stillroom.lab.experiment import Experiment
 
 CORE_RECIPES = ("rft", "sft")
 """Unnumbered recipes that everything is compared with; each is a module of this package under its own name."""
@@ -137,6 +140,18 @@ def get_recipe(key: str) -> RecipeInfo:
         )
     import_module(page_module(info))
     return _RECIPES[info.name]
+
+
+def get_experiment(key: str) -> "Experiment":
+    """The experiment of a method by name, alias or number, or of a page of your own (a path that ends in ``.py``)."""
+    from stillroom.lab.experiment import load_page
+
+    if key.endswith(".py"):
+        return load_page(str(Path(key).resolve()))
+    info = resolve(key)
+    if not has_page(info):
+        raise UserError(f"method {info.name!r} ({info.number}) is planned and has no page yet; see `stillroom list`")
+    return load_page(page_module(info))
 
 
 def recipes() -> dict[str, RecipeInfo]:

@@ -9,7 +9,7 @@ shard; after a kill the unfinished chunk is sampled again, with the same seeds.
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, floor
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -76,23 +76,24 @@ class UntilCorrect:
         return max(0, min(self.wanted(problem_id) - found, self.cap - len(trials)))
 
 
-def proportional(
-    fail_rate: Mapping[str, float], k_max: int, *, cover: bool = True
-) -> dict[str, int]:
-    """Targets proportional to difficulty: ``ceil(k_max * d_i / max_j d_j)``, at least 1 with `cover` (DART-Math).
+def proportional(fail_rate: Mapping[str, float], k_max: int, *, cover: bool = True) -> dict[str, int]:
+    """Targets proportional to difficulty: ``k_max * d_i / max_j d_j`` (DART-Math, Prop2Diff).
 
     Args:
         fail_rate: per problem, in [0, 1]; from few trials use the posterior mean, 0 of 4 is not certainty.
         k_max: target of the hardest problem.
+        cover: round up and give every problem at least 1, as the paper does; without it round down, so that the easiest
+            problems may get none.
 
     When every rate is 0 there is nothing to be proportional to, and every problem gets `k_max`.
     """
     hardest = max(fail_rate.values(), default=0.0)
     if hardest <= 0:
         return dict.fromkeys(fail_rate, k_max)
-    least = 1 if cover else 0
-    # The subtraction forgives rounding: 24 * 0.5 / 0.5 must be 24, not 25.
-    return {pid: max(least, ceil(k_max * d / hardest - 1e-9)) for pid, d in fail_rate.items()}
+    # The small terms forgive rounding: 24 * 0.7 / 0.7 must be 24, neither 25 nor 23.
+    if cover:
+        return {pid: max(1, ceil(k_max * d / hardest - 1e-9)) for pid, d in fail_rate.items()}
+    return {pid: floor(k_max * d / hardest + 1e-9) for pid, d in fail_rate.items()}
 
 
 class Progress(Noun):

@@ -1,0 +1,235 @@
+"""The main job: a task, a teacher and a student in; a better student, its evidence and its lineage out."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from stillroom.chat import get_format
+from stillroom.errors import UserError
+from stillroom.io import write_atomic, write_json
+from stillroom.lab.card import model_card
+from stillroom.lab.config import DistillConfig
+from stillroom.lab.evaluate import ArmScore, score
+from stillroom.lab.run import Run
+from stillroom.lab.still import Progress, Still, no_progress
+from stillroom.lab.tensorboard import write_events
+from stillroom.models.policy import Policy, load_policy, resolve_student
+from stillroom.samplers import make_sampler
+from stillroom.samplers.base import Sampler, SamplingParams
+from stillroom.seeds import digest
+from stillroom.synth.rejection import read_pool
+from stillroom.tasks import load_task
+from stillroom.tasks.base import Task, content_hash
+from stillroom.types import Noun, Problem, Trace
+
+Recipe = Callable[[Still], Path]
+"""A recipe of kind ``model``: returns the trained checkpoint."""
+
+
+class Alarm(Noun):
+    """Something that spoils or weakens the result."""
+
+    level: str = "warning"
+    text: str
+
+
+class DistillResult(Noun):
+    """What `distill` measured; the same as the run folder's `result.json`."""
+
+    folder: str
+    student: str
+    arms: dict[str, ArmScore]
+    cost: dict[str, float | None]
+    selection: dict[str, Any]
+    alarms: tuple[Alarm, ...]
+
+    @property
+    def gain(self) -> float | None:
+        """Accuracy of the student minus that of its base, on the same problems."""
+        after, before = self.arms["student"].accuracy.value, self.arms["base"].accuracy.value
+        return None if after is None or before is None else after - before
+
+
+def run_distill(run: Run, config: DistillConfig, recipe: Recipe, progress: Progress = no_progress) -> DistillResult:
+    """Do, or go on with, the main job in an open run folder: recipe, evaluation before and after, result, card.
+
+    The same run, killed anywhere and continued by calling this again, ends with the same weights and metrics.
+    """
+    progress("load", 0, 1)
+    still = set_up(run, config, progress)
+    progress("load", 1, 1)
+    student = recipe(still)
+    arms = {
+        "base": still.measure(still.student, name="base"),
+        "student": still.measure(student, name="student"),
+    }
+    traces = [t for pool in sorted((run.folder / "traces").iterdir()) if pool.is_dir() for t in read_pool(pool)]
+    firsts = [t for t in traces if t.index == 0 and t.source != "student"]
+    arms["teacher"] = score("teacher", firsts, still.problems)
+    result = DistillResult(
+        folder=str(run.folder),
+        student=str(student),
+        arms=arms,
+        cost=_cost(run, traces),
+        selection=run.result_of("select:selected-student") or {},
+        alarms=tuple(_alarms(run, arms, traces)),
+    )
+    _finish(run, config, still, result)
+    return result
+
+
+def set_up(run: Run, config: DistillConfig, progress: Progress = no_progress) -> Still:
+    """The still of a configuration: problems drawn and checked, teacher and formats resolved."""
+    task = load_config_task(config)
+    student = resolve_student(config.student)
+    policy = load_policy(student, chat_template=Path(config.chat_template) if config.chat_template else None)
+    name = config.chat_format or (policy.sidecar.chat_format if policy.sidecar else task.chat_format)
+    chat_format = get_format(name)
+    train, dev, test = _draw(task, config)
+    if run.result_of("problems") is None:
+        with run.stage("problems") as result:
+            result.update(hash=_hash([*train, *dev, *test]), train=len(train), dev=len(dev), test=len(test))
+    else:
+        before = (run.result_of("problems") or {})["hash"]
+        if before != _hash([*train, *dev, *test]):
+            raise UserError(
+                f"the problems of {config.task!r} have changed since {run.folder} was started; "
+                "put the old data back or start a new run"
+            )
+    return Still(
+        run=run,
+        task=task,
+        problems=train,
+        dev=dev,
+        test=test,
+        teacher=make_teacher(config, task, policy, run.folder),
+        student=student,
+        chat_format=chat_format,
+        params=SamplingParams(temperature=config.temperature, max_new_tokens=config.max_new_tokens),
+        train_config=config.train,
+        select_rules=config.select,
+        seed=config.seed,
+        samples=config.samples,
+        device=config.device,
+        chat_template=Path(config.chat_template) if config.chat_template else None,
+        checkpoint_every_s=config.checkpoint_every_s,
+        progress=progress,
+        recipe=config.method,
+    )
+
+
+def load_config_task(config: DistillConfig) -> Task:
+    """The task that a configuration names; with a replay teacher and no task of its own, the recorded problems."""
+    return load_task(
+        config.task,
+        fields=config.fields or None,
+        layout=config.layout,
+        strict=config.strict,
+        eval_file=config.eval_file,
+    )
+
+
+def make_teacher(config: DistillConfig, task: Task, policy: Policy, folder: Path) -> Sampler:
+    """The teacher's sampler; the program counts tokens with the student's tokenizer."""
+    if config.teacher == "program":
+        from stillroom.samplers.program import ProgramSampler
+
+        chat_format = get_format(
+            config.chat_format or (policy.sidecar.chat_format if policy.sidecar else task.chat_format)
+        )
+        return ProgramSampler(
+            task,
+            config.style,
+            chat_format,
+            count_tokens=lambda text: len(policy.tokenizer(text, add_special_tokens=False)["input_ids"]),
+        )
+    server = config.teacher.startswith("openai:")
+    return make_sampler(
+        config.teacher,
+        task=task,
+        folder=(Path(config.answers) if config.answers else folder / "answers") if server else None,
+        price=config.price,
+        budget_usd=config.budget_usd,
+        budget_tokens=config.budget_tokens,
+        concurrency=config.concurrency,
+        device=config.device,
+    )
+
+
+def _draw(task: Task, config: DistillConfig) -> tuple[list[Problem], list[Problem], list[Problem]]:
+    train = task.problems("train", config.problems, config.seed)
+    dev = task.problems("dev", min(config.eval_problems, 200), config.seed)
+    # Evaluation problems do not depend on the seed of the run, so that runs can be compared.
+    test = task.problems("test", config.eval_problems, 0)
+    for split, found in (("train", train), ("test", test)):
+        if not found:
+            raise UserError(f"task {config.task!r} has no {split} problems")
+    return train, dev, test
+
+
+def _hash(problems: list[Problem]) -> str:
+    return digest(*(f"{p.id} {content_hash(p)}" for p in problems))
+
+
+def _cost(run: Run, traces: list[Trace]) -> dict[str, float | None]:
+    trained = [run.result_of(s) or {} for s in run.stages() if s.startswith("train:")]
+    answered = [run.result_of(s) or {} for s in run.stages() if s.startswith("eval:")]
+    money = [t.usage.cost_usd for t in traces if t.usage.cost_usd is not None]
+    sampled = sum((a["tokens"]["mean"] or 0) * a["accuracy"]["n"] for a in answered)
+    return {
+        "teacher_tokens": sum(t.usage.prompt_tokens + t.usage.completion_tokens for t in traces),
+        "student_tokens": round(sampled),
+        "trained_tokens": sum(t["trained_tokens"] for t in trained),
+        "updates": sum(t["steps"] for t in trained),
+        # 6 N per token computed in training, 2 N per token sampled.
+        "flops": float(sum(6 * t["parameters"] * t["computed_tokens"] for t in trained)),
+        "usd": sum(money) if money else None,
+        **run.seconds(),
+    }
+
+
+def _alarms(run: Run, arms: dict[str, ArmScore], traces: list[Trace]) -> list[Alarm]:
+    found = []
+    student, base = arms["student"], arms["base"]
+    if student.truncated > 0.05:
+        found.append(
+            Alarm(text=f"{student.truncated:.0%} of the student's answers hit the token limit; raise --max-new-tokens")
+        )
+    if (student.accuracy.value or 0) < (base.accuracy.value or 0):
+        found.append(Alarm(level="error", text="the student is worse than its base"))
+    failed = sum(1 for t in traces if t.verdict is None or t.verdict.correct is None)
+    if failed:
+        found.append(Alarm(text=f"{failed} of {len(traces)} teacher responses could not be judged and were left out"))
+    cut = sum(1 for t in traces if t.finish == "length")
+    if cut > 0.05 * len(traces):
+        found.append(
+            Alarm(text=f"{cut} of {len(traces)} teacher responses hit the token limit; raise --max-new-tokens")
+        )
+    for stage in run.stages():
+        dropped = (run.result_of(stage) or {}).get("too_long", 0)
+        if dropped:
+            found.append(Alarm(text=f"{dropped} traces were longer than the student's positions and were not trained"))
+    uncovered = len({t.problem_id for t in traces}) - len(
+        {t.problem_id for t in traces if t.verdict is not None and t.verdict.correct}
+    )
+    if uncovered:
+        found.append(Alarm(text=f"{uncovered} problems got no correct trace"))
+    return found
+
+
+def _finish(run: Run, config: DistillConfig, still: Still, result: DistillResult) -> None:
+    """Write what a person reads first: result, model card, TensorBoard."""
+    shown = result.model_dump(mode="json", exclude={"folder", "student"})
+    write_json(
+        run.folder / "result.json",
+        {
+            **shown,
+            "kind": "distill",
+            "title": f"{config.method} on {config.task}",
+            "task": config.task,
+            "arms": list(shown["arms"].values()),
+        },
+    )
+    write_atomic(Path(result.student) / "README.md", model_card(run, config, still, result))
+    if config.tensorboard:
+        write_events(run.metrics.read(), run.folder / "tensorboard")

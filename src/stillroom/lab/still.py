@@ -1,0 +1,327 @@
+"""The still: what a recipe works with. Each call is a stage of the run that is done once and read back afterwards.
+
+A recipe is a plain function of a still, run from the top whenever a run is resumed: stages that are done return what
+they left on disk, the first unfinished one goes on from its last whole chunk or checkpoint.
+"""
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from stillroom.chat import ChatFormat, tokenise
+from stillroom.errors import TrainingStopped, UserError
+from stillroom.lab.evaluate import ArmScore, evaluate, score
+from stillroom.lab.run import Run
+from stillroom.learn.batches import Row
+from stillroom.learn.learner import Learner
+from stillroom.learn.objectives.base import Objective
+from stillroom.learn.objectives.sft import SFT
+from stillroom.learn.training import TrainConfig, train
+from stillroom.models.policy import Policy, Sidecar, load_policy, save_policy
+from stillroom.samplers.base import Sampler, SamplingParams
+from stillroom.samplers.local import LocalSampler
+from stillroom.seeds import derive_seed, digest
+from stillroom.synth.rejection import Coverage, RejectionSampler, StopRule, consumed, coverage, read_pool
+from stillroom.tasks.base import Task
+from stillroom.traces import store
+from stillroom.traces.select import Rule, apply, parse
+from stillroom.types import Problem, Trace
+
+Progress = Callable[[str, int, int], None]
+"""Called as ``progress(stage, done, total)``."""
+
+
+def no_progress(stage: str, done: int, total: int) -> None:
+    """Shows nothing."""
+
+
+@dataclass
+class Still:
+    """A task, a teacher and a student, set up in a run folder."""
+
+    run: Run
+    task: Task
+    problems: Sequence[Problem]
+    """To make traces of."""
+    dev: Sequence[Problem]
+    """To choose settings on."""
+    test: Sequence[Problem]
+    """To measure on, never to choose on."""
+    teacher: Sampler
+    student: str
+    """Checkpoint folder or hub id of the untrained student."""
+    chat_format: ChatFormat
+    params: SamplingParams
+    """Of the teacher."""
+    train_config: TrainConfig
+    select_rules: str
+    seed: int = 0
+    samples: int = 1
+    device: str = "cpu"
+    chat_template: Path | None = None
+    checkpoint_every_s: float = 20.0
+    progress: Progress = no_progress
+    recipe: str = ""
+    arm: str = "student"
+    """Name under which the recipe at work trains and is measured; an experiment sets it arm by arm."""
+    lr_trials: tuple[float, ...] = ()
+    """Learning rates to try; the best on dev is kept. Empty: the training configuration's own, without a trial."""
+
+    def sample(
+        self,
+        rule: StopRule,
+        *,
+        pool: str = "pool",
+        max_responses: int | None = None,
+        student: Path | None = None,
+        temperature: float | None = None,
+    ) -> list[Trace]:
+        """Draw from the teacher until the rule is satisfied; returns the traces that this rule consumes.
+
+        Several rules may share a pool; each pays, in its own account, for what it would have drawn alone.
+
+        Args:
+            max_responses: budget of the pool.
+            student: draw from this checkpoint instead of the teacher; give it a pool of its own.
+            temperature: instead of the run's.
+        """
+        folder = self.run.folder / "traces" / pool
+        name = f"sample:{pool}:{_slug(rule)}"
+        if self.run.result_of(name) is None:
+            with self.run.stage(name) as result:
+                engine = RejectionSampler(
+                    self.task,
+                    self.teacher if student is None else self.local(student),
+                    self.chat_format,
+                    self.params if temperature is None else self.params.model_copy(update={"temperature": temperature}),
+                    seed=derive_seed(pool, self.seed),
+                    source="student" if student else "recorded" if self.teacher.id.startswith("replay") else "teacher",
+                    max_responses=max_responses,
+                )
+                for number, state in enumerate(engine.run(self.problems, rule, folder)):
+                    self.progress("sample", state.finished, state.problems)
+                    # A resumed stage meets some chunks ready: only the state after the last one is the same every time.
+                    last = (number, state)
+                state = last[1]
+                self.run.metrics.log(
+                    stage="sample",
+                    step=state.responses,
+                    finished=state.finished,
+                    correct=state.correct,
+                    tokens=state.tokens,
+                )
+                result.update(state.model_dump())
+        wanted = {problem.id for problem in self.problems}
+        return consumed([t for t in read_pool(folder) if t.problem_id in wanted], rule)
+
+    def select(self, traces: Sequence[Trace], rules: Sequence[Rule], *, name: str | None = None) -> list[Trace]:
+        """Apply selection rules; the kept traces and the reasons of the others are written to the run folder."""
+        name = f"selected-{name or self.arm}"
+        folder = self.run.folder / "traces"
+        stage = f"select:{name}"
+        if self.run.result_of(stage) is None:
+            with self.run.stage(stage) as result:
+                self.progress("select", 0, len(traces))
+                chosen = apply(store.to_frame(traces), rules)
+                kept = store.from_frame(chosen.kept)
+                store.write_shard(folder, name, kept)
+                chosen.dropped.write_parquet(folder / f".{name}-dropped.parquet")
+                result.update(input=len(traces), kept=len(kept), dropped=chosen.counts)
+                self.progress("select", len(traces), len(traces))
+        return store.read(folder / f"{name}.parquet")
+
+    def default_rules(self) -> list[Rule]:
+        """The rules of the run's configuration, decontaminating against dev and test problems."""
+        return parse(self.select_rules, seed=self.seed, against=[*self.dev, *self.test])
+
+    def fine_tune(
+        self, traces: Sequence[Trace], *, name: str | None = None, objective: Objective | None = None
+    ) -> Path:
+        """Train the student on the traces' taught segments; returns the folder of the trained checkpoint.
+
+        With learning-rate trials, the student is trained once per rate and the best on dev is kept.
+
+        Raises:
+            TrainingStopped: when there is nothing to train on.
+        """
+        name = name or self.arm
+        target = self.run.folder / name
+        stage = f"train:{name}"
+        if self.run.result_of(stage) is not None:
+            return target
+        if not traces:
+            raise TrainingStopped(
+                "nothing is left to train on: every trace was rejected. Look at `stillroom traces stats "
+                f"{self.run.folder / 'traces'}` for the reasons; a stronger teacher, more samples or other rules help"
+            )
+        objective = objective or SFT()
+        if len(self.lr_trials) < 2:
+            rates = self.lr_trials or (self.train_config.lr,)
+            self._train(traces, target, stage, objective, rates[0])
+            return target
+        trials: dict[float, float | None] = {}
+        for rate in self.lr_trials:
+            trial = self.run.folder / "trials" / f"{name}-{rate:g}"
+            self._train(traces, trial, f"trial:{name}-{rate:g}", objective, rate)
+            trials[rate] = self.measure(trial, name=f"dev-{name}-{rate:g}", problems=self.dev).accuracy.value
+        best = max(trials, key=lambda rate: (trials[rate] or 0.0, -rate))
+        with self.run.stage(stage) as result:
+            _replace(self.run.folder / "trials" / f"{name}-{best:g}", target)
+            result.update(self.run.result_of(f"trial:{name}-{best:g}") or {})
+            result["trials"] = {f"{rate:g}": accuracy for rate, accuracy in trials.items()}
+        return target
+
+    def _train(self, traces: Sequence[Trace], target: Path, stage: str, objective: Objective, lr: float) -> None:
+        """One training run as a stage, with checkpoints in between."""
+        if self.run.result_of(stage) is not None:
+            return
+        settings = self.train_config.model_copy(update={"lr": lr})
+        checkpoints = self.run.folder / "checkpoints" / target.name
+        sidecar = Sidecar(chat_format=self.chat_format.name, base=self.student, recipe=self.recipe)
+        saved = sorted(checkpoints.glob("step-*")) if checkpoints.is_dir() else []
+        if saved:
+            learner, extra = Learner.restore(saved[-1], objective, device=self.device)
+        else:
+            learner, extra = Learner(self.load_student(), objective), {}
+        rows, too_long = _rows(traces, learner.policy, settings)
+        total = settings.total_steps(len(rows))
+        with self.run.stage(stage, keep_bytes=int(extra.get("metrics_bytes", 0))) as result:
+            last_save = time.monotonic()
+            computed = int(extra.get("computed_tokens", 0))
+            for report in train(learner, rows, settings, seed=derive_seed("train", self.seed)):
+                computed += report.computed_tokens
+                self.run.metrics.log(
+                    stage="train",
+                    arm=target.name,
+                    step=report.step,
+                    loss=report.loss,
+                    grad_norm=report.grad_norm,
+                    lr=report.lr,
+                    trained_tokens=report.trained_tokens,
+                    fill=report.real_tokens / report.computed_tokens,
+                )
+                self.progress(f"train {target.name}", report.step, total)
+                if report.step < total and time.monotonic() - last_save >= self.checkpoint_every_s:
+                    position = {"metrics_bytes": self.run.metrics.length, "computed_tokens": computed}
+                    learner.save(checkpoints / f"step-{report.step:07d}", sidecar=sidecar, extra=position)
+                    _keep_last(checkpoints)
+                    last_save = time.monotonic()
+            save_policy(learner.policy, target, sidecar=sidecar)
+            result.update(
+                rows=len(rows),
+                too_long=too_long,
+                steps=learner.steps,
+                trained_tokens=learner.trained_tokens,
+                computed_tokens=computed,
+                parameters=learner.policy.num_parameters(),
+                lr=lr,
+                trials={},
+            )
+        _remove(checkpoints)
+
+    def account(self, traces: Sequence[Trace], rule: StopRule) -> Coverage:
+        """What the arm's data cost and how it covers the problems; kept with the arm's result."""
+        found = coverage(self.problems, traces, rule)
+        stage = f"account:{self.arm}"
+        if self.run.result_of(stage) is None:
+            with self.run.stage(stage) as result:
+                result.update(found.model_dump(mode="json"))
+        return found
+
+    def local(self, model: str | Path) -> LocalSampler:
+        """A sampler over a checkpoint."""
+        return LocalSampler(load_policy(model, device=self.device, chat_template=self.chat_template))
+
+    def load_student(self) -> Policy:
+        """The untrained student."""
+        return load_policy(self.student, device=self.device, chat_template=self.chat_template)
+
+    def measure(
+        self,
+        model: str | Path,
+        *,
+        name: str,
+        problems: Sequence[Problem] | None = None,
+        max_new_tokens: int | None = None,
+    ) -> ArmScore:
+        """Evaluate a checkpoint on the test problems (or others), greedily; traces go to ``evals/NAME.parquet``."""
+        chosen = self.test if problems is None else problems
+        folder = self.run.folder / "evals"
+        stage = f"eval:{name}"
+        if self.run.result_of(stage) is None:
+            with self.run.stage(stage) as result:
+                self.progress(f"eval {name}", 0, len(chosen))
+                traces = evaluate(
+                    self.task,
+                    chosen,
+                    self.local(model),
+                    self.chat_format,
+                    max_new_tokens=max_new_tokens or self.params.max_new_tokens,
+                    seed=self.seed,
+                )
+                found = score(name, traces, chosen)
+                # The path of a run folder is not part of a result.
+                traces = [
+                    t.model_copy(update={"id": f"{t.problem_id}#{name}#{t.index}", "sampler": name}) for t in traces
+                ]
+                store.write_shard(folder, name, traces)
+                self.run.metrics.log(
+                    stage="eval", arm=name, step=0, accuracy=found.accuracy.value, tokens=found.tokens.mean
+                )
+                result.update(found.model_dump())
+                self.progress(f"eval {name}", len(chosen), len(chosen))
+        return ArmScore.model_validate(self.run.result_of(stage))
+
+
+def _rows(traces: Sequence[Trace], policy: Policy, settings: TrainConfig) -> tuple[list[Row], int]:
+    """Tokenised examples, and how many were dropped because they exceed the model's positions."""
+    rows = [
+        Row(
+            trace.id,
+            tokenise(trace.taught, policy.tokenizer, fingerprint=policy.fingerprint, stop_ids=policy.stop_ids),
+        )
+        for trace in traces
+    ]
+    fitting = [row for row in rows if len(row.tokens.ids) <= policy.max_length]
+    too_long = len(rows) - len(fitting)
+    if too_long and (settings.too_long == "stop" or not fitting):
+        longest = max(len(row.tokens.ids) for row in rows)
+        raise UserError(
+            f"{too_long} of {len(rows)} traces are longer than the {policy.max_length} positions of {policy.source} "
+            f"(the longest has {longest} tokens); select shorter ones, for example with --select max-tokens=N"
+        )
+    untaught = [row.id for row in fitting if not _learns_to_stop(row, policy)]
+    if untaught:
+        raise UserError(
+            f"in {len(untaught)} traces (first: {untaught[0]}) no end token is trained: the student would never stop; "
+            "the chat template must end an assistant turn with the model's end token"
+        )
+    return fitting, too_long
+
+
+def _learns_to_stop(row: Row, policy: Policy) -> bool:
+    return any(w > 0 and t in policy.stop_ids for t, w in zip(row.tokens.ids, row.tokens.weights, strict=True))
+
+
+def _slug(rule: StopRule) -> str:
+    """A short name of a rule that differs whenever the rule does."""
+    return f"{type(rule).__name__.lower()}-{digest(repr(rule))[:8]}"
+
+
+def _keep_last(folder: Path) -> None:
+    for old in sorted(folder.glob("step-*"))[:-1]:
+        _remove(old)
+
+
+def _replace(source: Path, target: Path) -> None:
+    """Move a folder into place; a target without a source was moved by an attempt that was killed right after."""
+    if source.exists():
+        _remove(target)
+        os.replace(source, target)
+
+
+def _remove(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
