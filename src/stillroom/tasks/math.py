@@ -9,7 +9,7 @@ gold's form decides what is read. See docs/verifiers.md.
 import re
 from typing import NamedTuple
 
-from stillroom.tasks.answers import extract
+from stillroom.tasks.answers import extract, last_boxed
 from stillroom.tasks.guard import GradeFailed, grade
 from stillroom.tasks.notation import MAX_CHARS, Number, is_prose, plain, read_number, same_digits, same_words
 from stillroom.types import Problem, Verdict
@@ -44,7 +44,7 @@ def verify(problem: Problem, text: str, *, strict: bool = True) -> Verdict:
 
 def compare(gold: str, answer: str) -> Comparison:
     """Whether an answer states the same value as the gold; total, and bounded in time."""
-    gold, answer = gold.strip(), answer.strip()
+    gold, answer = ((last_boxed(text) or text).strip() for text in (gold, answer))
     if not answer:
         return Comparison(False, "no answer")
     if gold == answer:
