@@ -32,7 +32,8 @@ class Record(NamedTuple):
     problem_id: str | None
     text: str
     gold: str | None
-    index: int
+    order: int
+    """Among the answers of its file to the same question."""
     finish: Finish
     tokens: int
     """Of the answer; 0 when not recorded."""
@@ -86,7 +87,7 @@ def read_recording(
                 found.append(_trace(row) if own else _record(row, columns, chat_format))
             except (ValueError, TypeError, KeyError) as error:
                 rejected.append(Rejected(str(path), number, str(error)))
-        records += sorted(found, key=lambda record: record.index)
+        records += sorted(found, key=lambda record: record.order)
     if not records:
         shown = "; ".join(f"{r.file} row {r.row}: {r.reason}" for r in rejected[:3]) or "the files are empty"
         raise DataError(f"no recorded answer can be used: {shown}")
@@ -208,7 +209,7 @@ def _record(row: dict[str, Any], columns: dict[str, str], chat_format: ChatForma
         problem_id=None if identity is None else str(identity),
         text=clean(text),
         gold=None if gold is None else clean(str(gold)).rsplit("####", 1)[-1].strip(),
-        index=index if isinstance(index, int) else 0,
+        order=index if isinstance(index, int) else 0,
         finish=Finish.STOP,
         tokens=tokens if isinstance(tokens, int) and tokens > 0 else 0,
     )
@@ -227,7 +228,7 @@ def _trace(row: dict[str, Any]) -> Record:
         problem_id=str(row["problem_id"]),
         text=text,
         gold=None,
-        index=row["index"],
+        order=row["index"],
         finish=Finish(row["finish"]),
         tokens=row["completion_tokens"],
     )

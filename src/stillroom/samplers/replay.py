@@ -105,7 +105,7 @@ def recorded_problems(
             task=task,
             messages=question(text),
             reference=known[0] if len(known) == 1 else None,
-            meta={"golds": known} if len(known) > 1 else {},
+            meta={"golds": [*known]} if len(known) > 1 else {},
         )
         problems.append(problem.model_copy(update={"split": split_of(problem)}))
     return problems
