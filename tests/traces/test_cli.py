@@ -40,7 +40,7 @@ def task(monkeypatch: pytest.MonkeyPatch) -> None:
     import stillroom.tasks
 
     made = Task(name="sum", summary="", problems=problems, verify=verify)
-    monkeypatch.setattr(stillroom.tasks, "load_task", lambda spec: made, raising=False)
+    monkeypatch.setattr(stillroom.tasks, "load_task", lambda spec, *, fields: made, raising=False)
 
 
 def trace(number: int, answer: str, index: int = 0, **other: object) -> Trace:
@@ -147,6 +147,7 @@ def test_export(pool: Path) -> None:
         ("stats", "--out", "x.txt"),
         ("decontaminate", "--against", "sum", "--split", "eval"),
         ("export", "--out", "x", "--licence", "MIT"),
+        ("grade", "--task", "sum", "--out", "x.parquet", "--field", "question"),
     ],
 )
 def test_mistakes_are_user_errors(pool: Path, args: tuple[str, ...]) -> None:
