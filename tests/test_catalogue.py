@@ -202,6 +202,13 @@ def test_show_of_a_done_method_quotes_page_arms_and_result(done_method: registry
     assert shown["claim"]["verdict"] == "refuted"
 
 
+@pytest.mark.parametrize("name", registry.CORE_RECIPES)
+def test_show_of_a_core_recipe_is_its_page(name: str) -> None:
+    page = json.loads(run("show", name, "--json"))["page"]
+    assert page
+    assert page in run("show", name)
+
+
 def test_show_of_an_unknown_method_names_the_core_recipes_too() -> None:
     with pytest.raises(UserError, match=r"dart-math.*core recipes: .*sft"):
         run("show", "dart-mth")

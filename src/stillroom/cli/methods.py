@@ -61,7 +61,8 @@ def show_method(
     from stillroom.methods import registry
 
     if key in registry.CORE_RECIPES:
-        _show_core(registry.get_recipe(key), as_json)
+        core = _page_text(f"{registry.__package__}.{key}")
+        _print(json.dumps({"name": key, "page": core}, indent=2) if as_json else f"{key}: core recipe\n\n{core}")
         return
     try:
         info = registry.resolve(key)
@@ -93,20 +94,16 @@ def show_method(
     _print("\n".join(lines))
 
 
-def _show_core(recipe: Any, as_json: bool) -> None:
-    page = _page_text(f"stillroom.methods.{recipe.name}")
-    if as_json:
-        shown = {"name": recipe.name, "kind": recipe.kind, "summary": recipe.summary, "page": page}
-        _print(json.dumps(shown, indent=2, ensure_ascii=False))
-        return
-    _print(f"{recipe.name}: core recipe, returns a {recipe.kind}\n{recipe.summary}\n\n{page}")
-
-
 def _page_text(module: str) -> str:
-    from importlib import import_module
-    from inspect import getdoc
+    """The docstring of a page, read without importing it: a page may import torch, and this command should not wait."""
+    import ast
+    from importlib.util import find_spec
+    from pathlib import Path
 
-    return getdoc(import_module(module)) or ""
+    spec = find_spec(module)
+    if spec is None or spec.origin is None:
+        raise UserError(f"the module {module} is missing; install stillroom again")
+    return ast.get_docstring(ast.parse(Path(spec.origin).read_text(encoding="utf-8"))) or ""
 
 
 def _arms(claim: dict[str, Any] | None) -> list[str]:
