@@ -5,8 +5,8 @@ that neighbouring seeds share nearly all items). Only a full score is correct; w
 `Verdict.raw`. A scorer that pays the answer for being contained in other words is not believed beyond equality. And
 nine scorers hand the answer to Python's eval: a model's text reaches them only in a form that computes mere numbers.
 
-There is no time limit: an answer is at most 20,000 characters long (200 where it is evaluated), but simplifying a
-hostile integral (``simple_integration``, ``intermediate_integration``) can still take sympy many seconds.
+Answers of more than 20,000 characters (200 where they are evaluated) are wrong without being scored. Integrals, whose
+simplification can take for ever, are checked in a process with a time limit; the other scorers run without one.
 """
 
 import contextlib
@@ -25,6 +25,8 @@ from typing import Any, get_type_hints
 from stillroom.errors import MissingExtraError, UserError, unknown_name
 from stillroom.tasks.answers import extract
 from stillroom.tasks.base import Task, procedural, question
+from stillroom.tasks.guard import GradeFailed
+from stillroom.tasks.integrals import is_antiderivative
 from stillroom.types import Problem, Verdict
 
 _LONGEST = 20_000
@@ -39,16 +41,17 @@ _UNORDERED = ("isomorphic_strings", "knight_swap", "polynomial_multiplication", 
 _LITERALS = ("binary_matrix", "n_queens", "spiral_matrix", "string_insertion")
 """Scorers that eval the answer as a Python list. Without lower case and parentheses nothing can be called."""
 _ARITHMETIC = ("countdown", "puzzle24")
-_ALGEBRA = ("intermediate_integration", "polynomial_multiplication", "simple_integration")
+_INTEGRALS = ("intermediate_integration", "simple_integration")
+_ALGEBRA = (*_INTEGRALS, "polynomial_multiplication")
 """Scorers that hand the answer to `sympy.parse_expr`, which evals it."""
 
 _LITERAL_TEXT = re.compile(r"[A-Z0-9_.,\[\]'\"\s-]*")
 _ARITHMETIC_TEXT = re.compile(r"(?:[-+/() 0-9]|\*(?! *\*))*")
 _FUNCTIONS = ("sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "tanh", "exp", "log", "ln", "sqrt", "Abs")
-_WORDS = {*_FUNCTIONS, "pi", "C", "E", "I", *ascii_lowercase}
+_WORDS = {*_FUNCTIONS, "pi", "C", "E", "I", "X", "Y", "Z", *ascii_lowercase}
 _ALGEBRA_TOKEN = re.compile(
     r"\s*(?:(?P<power>\*\*\s*(?P<exponent>-?[0-9]{1,2}|\(\s*-?[0-9]{1,2}(?:\s*/\s*[0-9]{1,2})?\s*\))(?!\s*\*\*|[0-9.]))"
-    r"|(?P<word>[A-Za-z]+)|(?P<number>[0-9]{1,12}(?:\.[0-9]{0,12})?)(?![0-9A-Za-z.])|(?P<sign>[-+*/()]))"
+    r"|(?P<word>[A-Za-z]+)|(?P<number>[0-9]{1,12}(?:\.[0-9]{0,12})?)(?![0-9A-Za-z.])|(?P<sign>[-+/()]|\*(?!\*)))"
 )
 
 # What a scorer raises over an answer that it cannot read, as opposed to running out of memory or stack.
@@ -125,6 +128,14 @@ def load_gym(name: str, options: Mapping[str, str | int | float | bool] | None =
         if entry["question"] != problem.messages[-1].content:
             reason = "verifier error: reasoning-gym makes another problem of this seed; was its version changed?"
             return Verdict(correct=None, answer=answer, reason=reason)
+        if name in _INTEGRALS:
+            metadata = entry["metadata"]
+            return _score(
+                name,
+                lambda text: float(is_antiderivative(text, metadata["integrand"], metadata["variable"])),
+                entry["answer"],
+                answer,
+            )
         return _score(name, lambda text: float(shared.score_answer(text, entry)), entry["answer"], answer)
 
     identity = ",".join(f"{key}={typed[key]}" for key in sorted(typed))
@@ -168,7 +179,7 @@ def _score(name: str, scorer: Callable[[str], float], gold: str | None, answer: 
         if gold is not None and _pays(scorer, gold):
             return Verdict(correct=False, score=0.0, answer=shown, reason=f"unreadable answer: {type(error).__name__}")
         return Verdict(correct=None, answer=shown, reason=f"verifier error: {type(error).__name__}: {error}"[:300])
-    except (MemoryError, RecursionError, OSError, RuntimeError) as error:
+    except (GradeFailed, MemoryError, RecursionError, OSError, RuntimeError) as error:
         return Verdict(correct=None, answer=shown, reason=f"verifier error: {type(error).__name__}: {error}"[:300])
     if not math.isfinite(raw):
         return Verdict(correct=None, answer=shown, reason=f"verifier error: score {raw}")
@@ -191,15 +202,26 @@ def _pays(scorer: Callable[[str], float], text: str) -> bool:
 
 def _plain_algebra(answer: str) -> bool:
     """Numbers, single letters, elementary functions and small constant powers; what can expand stays small."""
-    position, end, expansion, previous = 0, len(answer.rstrip()), 1, ""
+    position, end = 0, len(answer.rstrip())
+    degrees = [1]  # of each open bracket: a power multiplies all that its bracket holds
+    closed = 0  # degree of the bracket that was closed just now
     while position < end:
         match = _ALGEBRA_TOKEN.match(answer, position)
         if match is None or (match["word"] is not None and match["word"] not in _WORDS):
             return False
-        if match["power"] is not None and previous == ")":  # of a sum, perhaps: powers of powers multiply
-            expansion *= max(1, *(int(number) for number in re.findall("[0-9]+", match["exponent"])))
-        previous, position = match.group().strip(), match.end()
-    return expansion <= 100
+        position = match.end()
+        if match["power"] is not None:
+            largest = max(int(number) for number in re.findall("[0-9]+", match["exponent"]))
+            degrees[-1] += closed * largest
+        closed = 0
+        if match["sign"] == "(":
+            degrees.append(1)
+        elif match["sign"] == ")":
+            if len(degrees) == 1:
+                return False
+            closed = degrees.pop()
+            degrees[-1] += closed - 1
+    return len(degrees) == 1 and degrees[0] <= 100
 
 
 def _typed_options(name: str, config: Any, options: Mapping[str, str | int | float | bool]) -> dict[str, Any]:
