@@ -32,6 +32,16 @@ class Contrast(Noun):
     """Subset of problems; empty: all."""
 
 
+def beats(arm: str, over: str, text: str, *, levels: tuple[int, ...] = (), by: float = 0.01) -> Contrast:
+    """Superiority of `arm` over `over`; `by` is the smallest effect of interest."""
+    return Contrast(text=text, arm=arm, over=over, levels=levels, smallest=by)
+
+
+def not_worse(arm: str, over: str, text: str, *, levels: tuple[int, ...] = (), by: float) -> Contrast:
+    """Non-inferiority of `arm` to `over` within the margin `by`."""
+    return Contrast(text=text, arm=arm, over=over, levels=levels, smallest=by, kind="non-inferiority")
+
+
 class Compared(Noun):
     """A contrast with what was measured."""
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from stillroom.chat import get_format
 from stillroom.errors import UserError
-from stillroom.io import write_atomic, write_json
+from stillroom.io import read_lines, write_atomic, write_json
 from stillroom.lab.card import model_card
 from stillroom.lab.config import DistillConfig
 from stillroom.lab.evaluate import ArmScore, score
@@ -16,11 +16,16 @@ from stillroom.lab.tensorboard import write_events
 from stillroom.models.policy import Policy, load_policy, resolve_student
 from stillroom.samplers import make_sampler
 from stillroom.samplers.base import Sampler, SamplingParams
+from stillroom.samplers.replay import recorded_problems
 from stillroom.seeds import digest
 from stillroom.synth.rejection import read_pool
-from stillroom.tasks import load_task
+from stillroom.tasks import Loaded, load, write_rejects
 from stillroom.tasks.base import Task, content_hash
+from stillroom.tasks.files import finite
 from stillroom.types import Noun, Problem, Trace
+
+RECORDED = "recorded"
+"""Task name that stands for the problems of a replay teacher's recording."""
 
 Recipe = Callable[[Still], Path]
 """A recipe of kind ``model``: returns the trained checkpoint."""
@@ -80,7 +85,9 @@ def run_distill(run: Run, config: DistillConfig, recipe: Recipe, progress: Progr
 
 def set_up(run: Run, config: DistillConfig, progress: Progress = no_progress) -> Still:
     """The still of a configuration: problems drawn and checked, teacher and formats resolved."""
-    task = load_config_task(config)
+    task, rejects = load_config_task(config)
+    if rejects:
+        write_rejects(run.folder / "rejects.jsonl", rejects)
     student = resolve_student(config.student)
     policy = load_policy(student, chat_template=Path(config.chat_template) if config.chat_template else None)
     name = config.chat_format or (policy.sidecar.chat_format if policy.sidecar else task.chat_format)
@@ -118,9 +125,13 @@ def set_up(run: Run, config: DistillConfig, progress: Progress = no_progress) ->
     )
 
 
-def load_config_task(config: DistillConfig) -> Task:
-    """The task that a configuration names; with a replay teacher and no task of its own, the recorded problems."""
-    return load_task(
+def load_config_task(config: DistillConfig) -> Loaded:
+    """The task that a configuration names, and the rows that could not be used; ``recorded`` is the recording's own."""
+    if config.task == RECORDED:
+        if not config.teacher.startswith("replay:"):
+            raise UserError(f"task {RECORDED!r} takes its problems from a recording; give --teacher replay:FILE")
+        return Loaded(finite(RECORDED, recorded_problems(config.teacher.removeprefix("replay:"))))
+    return load(
         config.task,
         fields=config.fields or None,
         layout=config.layout,
@@ -205,6 +216,10 @@ def _alarms(run: Run, arms: dict[str, ArmScore], traces: list[Trace]) -> list[Al
         found.append(
             Alarm(text=f"{cut} of {len(traces)} teacher responses hit the token limit; raise --max-new-tokens")
         )
+    rejects = run.folder / "rejects.jsonl"
+    if rejects.exists():
+        count = sum(1 for _ in read_lines(rejects))
+        found.append(Alarm(text=f"{count} rows of the problem file could not be used; see rejects.jsonl"))
     for stage in run.stages():
         dropped = (run.result_of(stage) or {}).get("too_long", 0)
         if dropped:

@@ -25,7 +25,7 @@ from stillroom.samplers.program import ProgramSampler
 from stillroom.tasks import load_task
 from stillroom.tasks.base import majority_baseline
 from stillroom.traces import store
-from stillroom.types import Noun
+from stillroom.types import Noun, Trace
 
 
 class Gate(Noun):
@@ -39,6 +39,20 @@ class Gate(Noun):
     @property
     def ok(self) -> bool:
         return self.low <= self.value <= self.high
+
+
+def floor_gate(still: Still, scores: Mapping[str, ArmScore]) -> Gate:
+    """Every arm must have learned the task: 0.1 above always giving the most frequent answer."""
+    floor = (majority_baseline(still.test) or 0.0) + 0.1
+    weakest = min(score.accuracy.value or 0.0 for score in scores.values())
+    return Gate(name="accuracy of the weakest arm", value=weakest, low=floor, high=1.0)
+
+
+def pass_rate_gate(traces: Sequence[Trace], level: int, low: float, high: float) -> Gate:
+    """The teacher's pass rate at one level must lie in a band, or there is no difficulty to be aware of."""
+    judged = [t.verdict.correct for t in traces if t.level == level and t.verdict and t.verdict.correct is not None]
+    rate = sum(judged) / max(1, len(judged))
+    return Gate(name=f"teacher's pass rate at level {level}", value=rate, low=low, high=high)
 
 
 @dataclass(frozen=True)
@@ -278,13 +292,12 @@ def _outcomes(path: Path) -> Outcomes:
 
 
 def _for_report(page: Experiment, result: ExperimentResult) -> dict[str, Any]:
-    """The same result in the words of the report (docs/report.md): arms of the first seed stand for the picture."""
-    arms = []
-    for name in result.seeds[0].arms:
-        for seed in result.seeds:
-            score = seed.arms[name].score.model_dump(mode="json")
-            label = name if len(result.seeds) == 1 else f"{name} (seed {seed.seed})"
-            arms.append({**score, "name": label, "majority_baseline": seed.majority_baseline})
+    """The same result in the words of the report (docs/report.md)."""
+    arms = [
+        {**seed.arms[name].score.model_dump(mode="json"), "name": name, "seed": seed.seed}
+        for name in result.seeds[0].arms
+        for seed in result.seeds
+    ]
     totals = [arm for seed in result.seeds for arm in seed.arms.values()]
     return {
         "kind": "experiment",

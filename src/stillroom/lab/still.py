@@ -186,7 +186,7 @@ class Still:
             learner, extra = Learner.restore(saved[-1], objective, device=self.device)
         else:
             learner, extra = Learner(self.load_student(), objective), {}
-        rows, too_long = _rows(traces, learner.policy, settings)
+        rows, too_long = set_rows(traces, learner.policy, settings)
         total = settings.total_steps(len(rows))
         with self.run.stage(stage, keep_bytes=int(extra.get("metrics_bytes", 0))) as result:
             last_save = time.monotonic()
@@ -229,7 +229,16 @@ class Still:
         if self.run.result_of(stage) is None:
             with self.run.stage(stage) as result:
                 result.update(found.model_dump(mode="json"))
+                result["lenient_disagreement"] = self._lenient_disagreement(traces)
         return found
+
+    def _lenient_disagreement(self, traces: Sequence[Trace]) -> float | None:
+        """Share of judged traces that a lenient reading of the final answer (last number) would judge otherwise."""
+        problems = {problem.id: problem for problem in self.problems}
+        judged = [t for t in traces if t.verdict is not None and t.verdict.correct is not None]
+        other = [self.task.verify(problems[t.problem_id], t.taught[-1].text, strict=False).correct for t in judged]
+        differ = sum(1 for t, lenient in zip(judged, other, strict=True) if t.verdict and t.verdict.correct != lenient)
+        return differ / len(judged) if judged else None
 
     def local(self, model: str | Path) -> LocalSampler:
         """A sampler over a checkpoint."""
@@ -276,7 +285,7 @@ class Still:
         return ArmScore.model_validate(self.run.result_of(stage))
 
 
-def _rows(traces: Sequence[Trace], policy: Policy, settings: TrainConfig) -> tuple[list[Row], int]:
+def set_rows(traces: Sequence[Trace], policy: Policy, settings: TrainConfig) -> tuple[list[Row], int]:
     """Tokenised examples, and how many were dropped because they exceed the model's positions."""
     rows = [
         Row(

@@ -92,7 +92,12 @@ def blank_policy(layout: ProxyLayout, tokenizer: PreTrainedTokenizerFast, *, see
         torch.manual_seed(derive_seed("blank", seed))
         model = Qwen2ForCausalLM(config)
     model.generation_config = GenerationConfig(
-        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, do_sample=False, max_new_tokens=256
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        do_sample=True,
+        temperature=1.0,
+        top_p=1.0,
+        max_new_tokens=256,
     )
     model.eval()
     return make_policy(model, tokenizer, source="blank", sidecar=Sidecar(chat_format=chat_format))
