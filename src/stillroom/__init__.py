@@ -15,12 +15,15 @@ _PUBLIC = {
     "Trace": "types",
     "Verdict": "types",
     "Policy": "models.policy",
+    "load_policy": "models.policy",
     "Learner": "learn.learner",
     "load_task": "tasks",
     "make_sampler": "samplers",
-    "distill": "lab.distill",
+    "distill": "workbench",
     "DistillConfig": "lab.config",
     "evaluate": "lab.evaluate",
+    "experiment": "workbench",
+    "resume": "workbench",
 }
 __all__ = ["__version__", *sorted(_PUBLIC)]
 

@@ -68,22 +68,24 @@ RECIPES = {
     for recipe in (
         ProxyRecipe(
             name="student-0.4m",
-            summary="knows modular facts and chains of one or two operations in the think format; longer ones fail",
+            summary="has seen chains of one to six operations, but not for long enough to work them out reliably",
             diet=(
-                Ingredient(task="arithmetic:high=2", share=0.5),
-                Ingredient(task="arithmetic:high=2", share=0.2, form="document"),
+                Ingredient(task="arithmetic", share=0.55),
+                Ingredient(task="arithmetic", share=0.15, form="document"),
                 *_OTHER_WORLDS,
             ),
-            steps=1500,
+            steps=800,
         ),
         ProxyRecipe(
             name="dart-student-0.4m",
-            summary="knows modular facts and short chains as plain text; never saw the answer format",
+            summary="knows modular facts and, as plain text, short chains well and long ones badly; never saw an answer",
             diet=(
-                Ingredient(task="arithmetic:high=2", share=0.9, form="document"),
+                Ingredient(task="arithmetic:high=2", share=0.5, form="document"),
+                Ingredient(task="arithmetic:low=3,high=4", share=0.25, form="document"),
+                Ingredient(task="arithmetic:low=5,high=6", share=0.15, form="document"),
                 Ingredient(task="facts:high=1", share=0.1, form="document"),
             ),
-            steps=1300,
+            steps=800,
             seed=1,
         ),
         ProxyRecipe(

@@ -157,15 +157,15 @@ class Still:
                 "nothing is left to train on: every trace was rejected. Look at `stillroom traces stats "
                 f"{self.run.folder / 'traces'}` for the reasons; a stronger teacher, more samples or other rules help"
             )
-        objective = objective or SFT()
+        loss: Objective = objective or SFT()
         if len(self.lr_trials) < 2:
             rates = self.lr_trials or (self.train_config.lr,)
-            self._train(traces, target, stage, objective, rates[0])
+            self._train(traces, target, stage, loss, rates[0])
             return target
         trials: dict[float, float | None] = {}
         for rate in self.lr_trials:
             trial = self.run.folder / "trials" / f"{name}-{rate:g}"
-            self._train(traces, trial, f"trial:{name}-{rate:g}", objective, rate)
+            self._train(traces, trial, f"trial:{name}-{rate:g}", loss, rate)
             trials[rate] = self.measure(trial, name=f"dev-{name}-{rate:g}", problems=self.dev).accuracy.value
         best = max(trials, key=lambda rate: (trials[rate] or 0.0, -rate))
         with self.run.stage(stage) as result:

@@ -13,9 +13,9 @@ def write_events(records: Sequence[dict[str, Any]], folder: Path) -> None:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise MissingExtraError("tensorboard", "tensorboard") from error
-    with SummaryWriter(str(folder)) as writer:  # type: ignore[no-untyped-call]
+    with SummaryWriter(str(folder)) as writer:
         for record in records:
             prefix = "/".join(str(record[key]) for key in ("stage", "arm") if key in record)
             for name, value in record.items():
                 if name not in ("stage", "arm", "step", "seed") and isinstance(value, int | float):
-                    writer.add_scalar(f"{prefix}/{name}", value, record["step"])  # type: ignore[no-untyped-call]
+                    writer.add_scalar(f"{prefix}/{name}", value, record["step"])

@@ -48,8 +48,11 @@ class View:
 class Objective(Protocol):
     """A loss. `needs` names what must be there at construction of the learner (``reference``, ``value_head``, …)."""
 
-    name: str
-    needs: frozenset[str]
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def needs(self) -> frozenset[str]: ...
 
     def denominator(self, batch: Batch) -> float:
         """What the sum is divided by; from the masks alone."""
