@@ -131,9 +131,7 @@ def split_steps(text: str, mode: Literal["line", "paragraph", "sentence"] = "lin
     """Cut a text into steps that join back to it exactly; a separator belongs to the step before it."""
     cuts = [match.end() for match in _STEP_ENDS[mode].finditer(text)]
     edges = [0, *(cut for cut in cuts if 0 < cut < len(text)), len(text)]
-    return tuple(
-        Span(kind="step", start=start, end=end) for start, end in pairwise(edges) if end > start
-    )
+    return tuple(Span(kind="step", start=start, end=end) for start, end in pairwise(edges) if end > start)
 
 
 class Tokenised(NamedTuple):
@@ -179,86 +177,97 @@ def render_chat(tokenizer: Any, messages: Sequence[Message], *, generate: bool =
     return text
 
 
-class _Skeleton(NamedTuple):
-    """What a template writes around the turns of a conversation with these roles."""
-
-    around: tuple[str, ...]
-    """Text before turn 0, between the turns, and after the last one."""
-    opened: tuple[str, ...]
-    """Per turn: what the template writes from the end of the turn before it when it *generates* this turn."""
-
-
 @lru_cache(maxsize=256)
-def _skeleton(tokenizer: Any, template: str, roles: tuple[Role, ...]) -> _Skeleton | None:
-    """Rendered once per role pattern with marks in place of the texts; None when the template moves or drops a mark."""
-    messages = [Message(role=role, content=_mark(i)) for i, role in enumerate(roles)]
+def _around(tokenizer: Any, template: str, roles: tuple[Role, ...]) -> tuple[str, ...] | None:
+    """What a template writes before turn 0, between the turns, and after the last one, for these roles.
+
+    Rendered once per role pattern with marks in place of the texts; None when the template moves or drops a mark.
+    """
+    # Private-use characters: no template looks for them and no text that models write should hold them.
+    messages = [Message(role=role, content=f"\ue0f0{i}\ue0f1") for i, role in enumerate(roles)]
     rest, around = render_chat(tokenizer, messages), []
     for message in messages:
         before, found, rest = rest.partition(message.content)
         if not found:
             return None
         around.append(before)
-    opened = []
-    for index, role in enumerate(roles):
-        head = render_chat(tokenizer, messages[:index], generate=True) if role == "assistant" and index else ""
-        opened.append(head.rpartition(_mark(index - 1))[2])
-    return _Skeleton((*around, rest), tuple(opened))
+    return (*around, rest)
 
 
-def _mark(index: int) -> str:
-    # Private-use characters: no template looks for them and no text that models write should hold them.
-    return f"\ue0f0{index}\ue0f1"
+class _Place(NamedTuple):
+    """Where a turn's text stands in the rendered conversation: ``text[skipped : skipped + end - start]``."""
+
+    start: int
+    end: int
+    skipped: int
+    """Characters that the template trimmed from the left of the text."""
 
 
-def _locate(tokenizer: Any, turns: list[_Turn]) -> tuple[str, list[int]]:
-    """The rendered conversation and, per turn, the character at which its text starts.
+def _locate(tokenizer: Any, turns: list[_Turn]) -> tuple[str, list[_Place]]:
+    """The rendered conversation and the place of every turn's text in it."""
+    messages = [Message(role=turn.role, content=turn.text) for turn in turns]
+    rendered = render_chat(tokenizer, messages)
+    around = _around(tokenizer, str(tokenizer.chat_template), tuple(turn.role for turn in turns))
+    places = _between(rendered, turns, around) if around is not None else None
+    if places is None:
+        places = _search(tokenizer, rendered, messages)
+    for index, turn in enumerate(turns):
+        if turn.role != "assistant" or not index or not any(segment.weight for segment in turn.segments):
+            continue
+        opened = render_chat(tokenizer, messages[:index], generate=True)
+        if not rendered.startswith(opened):
+            before = places[index - 1].end
+            raise UserError(
+                f"the chat template opens an assistant turn with {opened[before:]!r} when it generates and with "
+                f"{rendered[before : places[index].start]!r} inside a conversation; a student trained this way would "
+                "start every answer in a place it never saw. Give a consistent template (--chat-template FILE)"
+            )
+    return rendered, places
 
-    Where the template trims a text, the start lies before the rendered text by the margin that was trimmed.
+
+def _between(rendered: str, turns: list[_Turn], around: Sequence[str]) -> list[_Place] | None:
+    """The places of texts that stand, whole or trimmed, between what the template writes around them; else None."""
+    places, position = [], len(around[0])
+    for turn, after in zip(turns, around[1:], strict=True):
+        shown = next((t for t in (turn.text, turn.text.strip()) if rendered.startswith(t + after, position)), None)
+        if shown is None:
+            return None
+        places.append(_Place(position, position + len(shown), turn.text.find(shown)))
+        position += len(shown + after)
+    return places if rendered.startswith(around[0]) and position == len(rendered) else None
+
+
+def _search(tokenizer: Any, rendered: str, messages: Sequence[Message]) -> list[_Place]:
+    """The places of texts that a template shows verbatim although it looked into them.
+
+    Some templates take the last turn's thought out and write it anew, in the same words when it was laid out their way.
     """
-    roles = tuple(turn.role for turn in turns)
-    rendered = render_chat(tokenizer, [Message(role=t.role, content=t.text) for t in turns])
-    skeleton = _skeleton(tokenizer, str(tokenizer.chat_template), roles)
-    if skeleton is not None:
-        for trim in (str, str.strip):
-            starts, built = [], ""
-            for before, turn in zip(skeleton.around, turns, strict=False):
-                built += before
-                starts.append(len(built) - turn.text.find(trim(turn.text)))
-                built += trim(turn.text)
-            if built + skeleton.around[-1] == rendered:
-                _check_generation_prompt(skeleton, turns)
-                return rendered, starts
-    # A template that writes the thought of the last turn anew in the same words still shows every text verbatim.
-    starts, position = [], 0
-    for index, turn in enumerate(turns):
-        at = rendered.find(turn.text, position)
-        if at < 0 or not turn.text:
+    places: list[_Place] = []
+    position = 0
+    for index, message in enumerate(messages):
+        text = message.content
+        if message.role == "assistant" and index:
+            # From where generation would begin: a short text must not be found in the header before its turn.
+            opened = render_chat(tokenizer, messages[:index], generate=True)
+            begun = max(size for size in range(min(len(text), 64) + 1) if opened.endswith(text[:size]))
+            position = max(position, len(opened) - begun)
+        at = rendered.find(text, position)
+        if at < 0 or not text:
             raise UserError(
-                f"the chat template rewrites turn {index} ({turn.role}) instead of showing it as given, as templates "
-                "that drop earlier thoughts do; training on it would teach other text than the traces hold. Give a "
-                "template that keeps every turn (--chat-template FILE)"
+                f"the chat template rewrites turn {index} ({message.role}) instead of showing it as given, as "
+                "templates that drop earlier thoughts do; training on it would teach other text than the traces hold. "
+                "Give a template that keeps every turn (--chat-template FILE)"
             )
-        starts.append(at)
-        position = at + len(turn.text)
-    return rendered, starts
-
-
-def _check_generation_prompt(skeleton: _Skeleton, turns: list[_Turn]) -> None:
-    for index, turn in enumerate(turns):
-        trained = turn.role == "assistant" and any(segment.weight for segment in turn.segments)
-        if trained and index and not (skeleton.around[index] + turn.text).startswith(skeleton.opened[index]):
-            raise UserError(
-                f"the chat template opens an assistant turn with {skeleton.opened[index]!r} when it generates and with "
-                f"{skeleton.around[index]!r} inside a conversation; a student trained this way would start every "
-                "answer in a place it never saw. Give a consistent template (--chat-template FILE)"
-            )
+        places.append(_Place(at, at + len(text), 0))
+        position = at + len(text)
+    return places
 
 
 def tokenise(segments: Sequence[Segment], tokenizer: Any, *, fingerprint: str, stop_ids: Iterable[int]) -> Tokenised:
     """Token ids and loss weights of a taught conversation.
 
-    A token carries a segment's weight when all its characters lie in segments of one weight; a token across a boundary
-    is not trained. The token that ends an assistant turn carries the weight of the turn's last segment, so that a
+    A token carries a segment's weight when all its characters lie in that segment; a token across a boundary is not
+    trained. The token that ends an assistant turn carries the weight of the turn's last segment, so that a
     student learns to stop. Segments whose `tokenizer` equals `fingerprint` keep the ids that were sampled.
 
     Args:
@@ -268,66 +277,87 @@ def tokenise(segments: Sequence[Segment], tokenizer: Any, *, fingerprint: str, s
         stop_ids: ids that end a turn.
 
     Raises:
-        UserError: when the template rewrites a turn, has no end token after a trained turn, or opens an assistant turn
-            differently for generation than in the conversation.
+        UserError: when the template rewrites a turn, or opens an assistant turn differently for generation than in the
+            conversation.
     """
     stops = set(stop_ids)
     turns = _turns(segments)
-    rendered, starts = _locate(tokenizer, turns)
+    rendered, places = _locate(tokenizer, turns)
 
-    edges: list[tuple[int, int, float, Segment]] = []
-    for turn, start in zip(turns, starts, strict=True):
-        offset = start
-        for segment in turn.segments:
-            edges.append((offset, offset + len(segment.text), segment.weight, segment))
+    edges: list[_Edge] = []
+    for turn, place in zip(turns, places, strict=True):
+        offset = place.start - place.skipped
+        for number, segment in enumerate(turn.segments, 1):
+            # What the template trimmed is not there to be trained.
+            start, end = (min(max(at, place.start), place.end) for at in (offset, offset + len(segment.text)))
+            last = turn.role == "assistant" and number == len(turn.segments)
+            edges.append(_Edge(start, end, segment.weight, segment.weight if last else 0.0))
             offset += len(segment.text)
 
-    ids: list[int] = []
-    weights: list[float] = []
+    encoder = _Encoder(tokenizer, edges, stops)
     position = 0
-    for start, end, weight, segment in [e for e in edges if e[3].token_ids and e[3].tokenizer == fingerprint]:
-        _encode(tokenizer, rendered[position:start], position, edges, stops, ids, weights)
-        kept = segment.token_ids or ()
-        if kept[-1] in stops:  # the template writes the end of the turn itself
-            kept = kept[:-1]
-        ids.extend(kept)
-        weights.extend([weight] * len(kept))
-        position = end
-    _encode(tokenizer, rendered[position:], position, edges, stops, ids, weights)
-    return Tokenised(ids, weights)
+    for segment, edge in zip((s for turn in turns for s in turn.segments), edges, strict=True):
+        if segment.token_ids and segment.tokenizer == fingerprint:
+            encoder.write(rendered[position : edge.start], position)
+            kept = segment.token_ids
+            # The template writes the end of the turn itself.
+            encoder.keep(kept[:-1] if kept[-1] in stops else kept, edge.weight)
+            position = edge.end
+    encoder.write(rendered[position:], position)
+    return Tokenised(encoder.ids, encoder.weights)
 
 
-def _encode(
-    tokenizer: Any,
-    text: str,
-    base: int,
-    edges: list[tuple[int, int, float, Segment]],
-    stops: set[int],
-    ids: list[int],
-    weights: list[float],
-) -> None:
-    """Append the tokens of `text`, whose first character is the conversation's character `base`."""
-    if not text:
-        return
-    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    ends = {end: weight for _, end, weight, segment in edges if segment.role == "assistant"}
-    # A trimmed margin may end a turn earlier than its text; the weight then waits for the next stop token all the same.
-    pending = 0.0
-    edge = 0
-    for token, (start, end) in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True):
-        start, end = start + base, end + base
-        while edge < len(edges) and edges[edge][1] <= start:
-            pending = ends.get(edges[edge][1], 0.0)
-            edge += 1
-        inside = edge < len(edges) and edges[edge][0] <= start and end <= edges[edge][1] and end > start
-        if inside:
-            weight = edges[edge][2]
-        elif token in stops and pending:
-            weight, pending = pending, 0.0
-        else:
-            weight = 0.0
-        ids.append(token)
-        weights.append(weight)
+class _Edge(NamedTuple):
+    """A segment's characters in the rendered conversation."""
+
+    start: int
+    end: int
+    weight: float
+    end_weight: float
+    """Of the token that ends the turn; 0 unless the segment is the last of an assistant turn."""
+
+
+class _Encoder:
+    """Collects the tokens of a rendered conversation, front to back, with their weights."""
+
+    def __init__(self, tokenizer: Any, edges: Sequence[_Edge], stops: set[int]) -> None:
+        self.ids: list[int] = []
+        self.weights: list[float] = []
+        self._tokenizer = tokenizer
+        self._edges = edges
+        self._stops = stops
+        self._edge = 0
+        self._pending = 0.0
+        """Weight that the next stop token gets."""
+
+    def keep(self, ids: Sequence[int], weight: float) -> None:
+        """Append ids as they are."""
+        self.ids += ids
+        self.weights += [weight] * len(ids)
+
+    def write(self, text: str, base: int) -> None:
+        """Append the tokens of `text`, whose first character is the conversation's character `base`."""
+        if not text:
+            return
+        encoded = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        # Some tokenizers leave white space out of a token's offsets; it belongs to the token all the same.
+        covered = 0
+        for token, (start, end) in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True):
+            start, covered = min(start, covered), end
+            self.ids.append(token)
+            self.weights.append(self._weight(token, base + start, base + end))
+
+    def _weight(self, token: int, start: int, end: int) -> float:
+        edges = self._edges
+        while self._edge < len(edges) and edges[self._edge].end <= start:
+            self._pending = edges[self._edge].end_weight
+            self._edge += 1
+        if self._edge < len(edges) and edges[self._edge].start <= start < end <= edges[self._edge].end:
+            return edges[self._edge].weight
+        if token in self._stops and self._pending:
+            weight, self._pending = self._pending, 0.0
+            return weight
+        return 0.0
 
 
 def weights_shown(tokenised: Tokenised, decode: Callable[[list[int]], str]) -> str:
