@@ -28,28 +28,48 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def append_line(path: Path, value: Any) -> None:
+def append_line(path: Path, record: dict[str, Any]) -> None:
     """Append one JSON line and flush it to disk before returning."""
-    with open(path, "a", encoding="utf-8") as file:
-        file.write(json.dumps(value, ensure_ascii=False) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    with open(path, "a+b") as file:
+        write_line(file, record)
 
 
-def read_lines(path: Path) -> Iterator[Any]:
-    """The JSON lines of a file; a last line that a kill cut short is passed over."""
-    if not path.exists():
-        return
-    with open(path, encoding="utf-8") as file:
-        for line in file:
-            if not line.endswith("\n"):
-                return
-            yield json.loads(line)
+def write_line(file: BinaryIO, record: dict[str, Any]) -> None:
+    """Append one JSON line to a file opened with ``a+b`` and flush it to disk.
+
+    A last line that a kill cut short is closed off first, so that it spoils nothing but itself.
+    """
+    # ASCII escapes: a model may have written lone surrogates, which UTF-8 cannot hold.
+    line = json.dumps(record).encode("ascii") + b"\n"
+    size = file.seek(0, os.SEEK_END)
+    if size:
+        file.seek(size - 1)
+        if file.read(1) != b"\n":
+            line = b"\n" + line
+    file.write(line)
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def parse_lines(data: bytes) -> Iterator[dict[str, Any] | None]:
+    """The records of whole JSON lines; None for one that a kill cut short."""
+    for line in data[: data.rfind(b"\n") + 1].splitlines():
+        try:
+            record = json.loads(line)
+        except ValueError:
+            record = None
+        yield record if isinstance(record, dict) else None
+
+
+def read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The records of a file of JSON lines, none when it is absent; lines that a kill cut short are passed over."""
+    if path.exists():
+        yield from (record for record in parse_lines(path.read_bytes()) if record is not None)
 
 
 @contextmanager
 def open_atomic(path: Path) -> Iterator[BinaryIO]:
-    """A file to write piece by piece that takes its name only when it is whole and on disk; gone when the block fails."""
+    """A file to write piece by piece that takes its name only when whole and on disk; gone when the block fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
     try:

@@ -11,7 +11,7 @@ import random
 def derive_seed(*parts: str | int) -> int:
     """A 63-bit seed from the parts, in order; ``derive_seed("a", 1) != derive_seed("a1")``."""
     text = "\x1f".join(f"{type(part).__name__}:{part}" for part in parts)
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
+    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big") >> 1
 
 
 def derive_rng(*parts: str | int) -> random.Random:

@@ -1,12 +1,12 @@
 """An append-only file of JSON lines that several processes may share and that no kill can corrupt."""
 
 import fcntl
-import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+
+from stillroom.io import parse_lines, write_line
 
 
 class JsonLog:
@@ -40,35 +40,18 @@ class JsonLog:
 
 
 class _Locked:
-    def __init__(self, log: JsonLog, file: Any) -> None:
+    def __init__(self, log: JsonLog, file: BinaryIO) -> None:
         self._log = log
         self._file = file
 
     def append(self, record: dict[str, Any]) -> None:
-        # ASCII escapes: a model may have written lone surrogates, which UTF-8 cannot hold.
-        line = json.dumps(record).encode("ascii") + b"\n"
-        size = self._file.seek(0, os.SEEK_END)
-        if size:
-            self._file.seek(size - 1)
-            if self._file.read(1) != b"\n":
-                line = b"\n" + line
-        self._file.write(line)
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        write_line(self._file, record)
 
     def read_new(self) -> list[dict[str, Any]]:
         self._file.seek(self._log._read_to)
         data = self._file.read()
-        end = data.rfind(b"\n") + 1
-        self._log._read_to += end
-        records = []
-        for line in data[:end].splitlines():
-            try:
-                record = json.loads(line)
-            except ValueError:
-                record = None
-            if isinstance(record, dict):
-                records.append(record)
-            else:
-                self._log.torn += 1
+        self._log._read_to += data.rfind(b"\n") + 1
+        found = list(parse_lines(data))
+        records = [record for record in found if record is not None]
+        self._log.torn += len(found) - len(records)
         return records
