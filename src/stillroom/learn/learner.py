@@ -84,7 +84,7 @@ class Learner:
         loss = 0.0
         for batch in batches:
             result = self.objective(View(self.policy), batch)
-            (result.total / denominator).backward()  # type: ignore[no-untyped-call]
+            (result.total / denominator).backward()
             loss += float(result.total.detach()) / denominator
         self.policy.model.eval()
         if not math.isfinite(loss):

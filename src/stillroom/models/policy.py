@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -111,20 +111,26 @@ def load_policy(
                 f"{source}: layout {config.model_type!r} is not supported yet; supported: {', '.join(LAYOUTS)}"
             )
         wanted = dtype or (torch.float32 if device == "cpu" else "auto")
-        model = AutoModelForCausalLM.from_pretrained(str(source), dtype=wanted, use_safetensors=True)
-        tokenizer = AutoTokenizer.from_pretrained(str(source))
-    except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
+        # Mismatched shapes are let through here to be refused by name below.
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            str(source), dtype=wanted, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True
+        )
+        model, loading = loaded
+        tokenizer: Any = AutoTokenizer.from_pretrained(str(source))
+    except CheckpointError:
+        raise
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise CheckpointError(f"cannot load {source}: {str(error).splitlines()[0]}") from error
-    except ValueError as error:
-        if isinstance(error, CheckpointError):
-            raise
-        raise CheckpointError(f"cannot load {source}: {str(error).splitlines()[0]}") from error
+    _check_weights(str(source), loading)
     if chat_template is not None:
         tokenizer.chat_template = chat_template.read_text(encoding="utf-8")
     model.to(device)
     model.eval()
     sidecar_file = folder / SIDECAR
-    sidecar = Sidecar.model_validate(read_json(sidecar_file)) if sidecar_file.is_file() else None
+    try:
+        sidecar = Sidecar.model_validate(read_json(sidecar_file)) if sidecar_file.is_file() else None
+    except ValueError as error:
+        raise CheckpointError(f"{sidecar_file}: damaged or of another version ({error})") from error
     return make_policy(model, tokenizer, source=str(source), sidecar=sidecar)
 
 
@@ -134,7 +140,7 @@ def make_policy(
     """A policy from parts in memory; checks that they belong together."""
     if not getattr(tokenizer, "is_fast", False):
         raise CheckpointError(f"{source}: needs a fast tokenizer (tokenizer.json); convert it with transformers first")
-    rows = model.get_input_embeddings().weight.shape[0]
+    rows = cast(torch.nn.Embedding, model.get_input_embeddings()).num_embeddings
     if len(tokenizer) > rows:
         raise CheckpointError(
             f"{source}: the tokenizer has {len(tokenizer)} tokens and the model only {rows} embeddings; "
@@ -179,9 +185,11 @@ def save_policy(
     temporary = path.with_name(f".{path.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    state: Mapping[str, Any] | None = None
+    state: dict[str, torch.Tensor] | None = None
     if dtype is not None:
-        state = {name: tensor.to(dtype) for name, tensor in policy.model.state_dict().items()}
+        # Weights that are tied must stay one tensor, or they would be stored twice.
+        narrow = {tensor.data_ptr(): tensor.to(dtype) for tensor in policy.model.state_dict().values()}
+        state = {name: narrow[tensor.data_ptr()] for name, tensor in policy.model.state_dict().items()}
     policy.model.save_pretrained(str(temporary), state_dict=state)
     if dtype is not None:
         config = read_json(temporary / "config.json")
@@ -220,6 +228,18 @@ def _check_files(folder: Path) -> None:
                 file.keys()
         except (SafetensorError, OSError) as error:
             raise CheckpointError(f"{shard}: truncated or damaged ({error})") from error
+
+
+def _check_weights(source: str, loading: Mapping[str, Any]) -> None:
+    """Refuse weights that do not fill the model exactly: transformers would make up what is missing at random."""
+    wrong = {kind: sorted(str(name) for name in loading[f"{kind}_keys"]) for kind in ("missing", "unexpected")}
+    wrong["misshapen"] = sorted(str(name) for name, *_ in loading["mismatched_keys"])
+    found = [f"{len(names)} {kind} ({names[0]}{', …' * (len(names) > 1)})" for kind, names in wrong.items() if names]
+    if found:
+        raise CheckpointError(
+            f"{source}: the weights do not belong to config.json: {', '.join(found)}; the checkpoint is incomplete or "
+            "mixed up from two"
+        )
 
 
 def resolve_student(name: str) -> str:

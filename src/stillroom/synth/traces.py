@@ -43,7 +43,7 @@ def make_trace(
         task=problem.task,
         asked=asked,
         taught=tuple(taught),
-        source=source,  # type: ignore[arg-type]
+        source=source,
         sampler=sampler_id,
         params=params.model_dump(mode="json", exclude={"n"}),
         seed=response.seed,
