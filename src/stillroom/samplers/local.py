@@ -131,8 +131,8 @@ class LocalSampler:
         return str(self.policy.tokenizer.decode(kept, skip_special_tokens=False))
 
     def _stopped(self, row: _Row, stop: tuple[str, ...]) -> bool:
-        # A stop string is never longer in tokens than in characters; the slack covers one that starts inside a token.
-        tail = self._text(row.ids[-(max(map(len, stop)) + 4) :])
+        # A string is never longer in tokens than in bytes; the slack covers one that starts inside a token.
+        tail = self._text(row.ids[-(max(len(string.encode()) for string in stop) + 4) :])
         return any(string in tail for string in stop)
 
     def _response(self, row: _Row, prompt_length: int, params: SamplingParams) -> Response:
@@ -171,10 +171,13 @@ def draw(
         return tokens, logp, top.values[:, 0] - top.values[:, 1] < GREEDY_GAP
     logp_BV = (logits / params.temperature).log_softmax(-1)
     probs = logp_BV.exp()
+    tie_B = torch.zeros(len(probs), dtype=torch.bool, device=probs.device)
     if params.top_p < 1:
-        ranked, order = probs.sort(dim=-1, descending=True)
-        beyond = ranked.cumsum(-1) - ranked >= params.top_p
-        probs = probs.masked_fill(beyond.gather(1, order.argsort(-1)), 0.0)
+        ranked, order = probs.double().sort(dim=-1, descending=True)
+        before = ranked.cumsum(-1) - ranked
+        probs = probs.masked_fill((before >= params.top_p).gather(1, order.argsort(-1)), 0.0)
+        # Where rounding decides whether a token of some weight is in the nucleus, it may decide the draw too.
+        tie_B = (((before - params.top_p).abs() < EDGE) & (ranked > EDGE)).any(-1)
     edges = probs.double().cumsum(-1)
     target = uniforms_B.to(edges.device)[:, None] * edges[:, -1:]
     tokens = torch.searchsorted(edges, target, right=True)
@@ -183,8 +186,8 @@ def draw(
     tokens = torch.minimum(tokens, last)
     upper = edges.gather(1, tokens)
     lower = upper - probs.double().gather(1, tokens)
-    tie = torch.minimum((target - lower).abs(), (upper - target).abs()) < EDGE
-    return tokens[:, 0], logp_BV.gather(1, tokens)[:, 0], tie[:, 0]
+    tie_B |= (torch.minimum((target - lower).abs(), (upper - target).abs()) < EDGE)[:, 0]
+    return tokens[:, 0], logp_BV.gather(1, tokens)[:, 0], tie_B
 
 
 def _chunks(rows: list[_Row], size: int) -> Iterator[list[_Row]]:

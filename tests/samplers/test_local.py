@@ -1,0 +1,296 @@
+"""Local sampling: the same tokens as transformers, the same result in any batch, and draws that are what they claim."""
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fixtures_models import llama_policy, qwen2_policy
+from stillroom.errors import UserError
+from stillroom.models.policy import Policy
+from stillroom.samplers.base import Prompt, SamplingParams
+from stillroom.samplers.local import EDGE, LocalSampler, draw
+from stillroom.types import Finish, Message, Response
+
+LAYOUTS = pytest.mark.parametrize("policy", [qwen2_policy, llama_policy])
+
+
+def prompts(count: int = 6) -> list[Prompt]:
+    """Unequal in length."""
+    return [
+        Prompt(messages=(Message(role="user", content="what is " + "1 + " * (3 * i % 7) + "2?"),), seed=i)
+        for i in range(count)
+    ]
+
+
+def agree(left: Response, right: Response) -> bool:
+    """Equal up to the first draw that rounding could have decided."""
+    if left.near_ties or right.near_ties:
+        return True
+    return (left.text, left.token_ids, left.finish) == (right.text, right.token_ids, right.finish)
+
+
+def counted(responses: list[list[Response]]) -> int:
+    return sum(response.near_ties > 0 for found in responses for response in found)
+
+
+# --- whole responses
+
+
+@LAYOUTS
+def test_greedy_is_what_transformers_generates(policy: Callable[[], Policy]) -> None:
+    ours = policy()
+    sampler = LocalSampler(ours)
+    found = sampler.sample(prompts(), SamplingParams(temperature=0, max_new_tokens=24))
+    assert counted(found) <= 1
+    for prompt, (response,) in zip(prompts(), found, strict=True):
+        ids = torch.tensor([sampler.prompt_ids(prompt)])
+        with torch.no_grad():
+            theirs = ours.model.generate(
+                ids,
+                attention_mask=torch.ones_like(ids),
+                do_sample=False,
+                max_new_tokens=24,
+                eos_token_id=sorted(ours.stop_ids),
+                pad_token_id=ours.pad_id,
+            )[0, ids.shape[1] :]
+        assert response.near_ties or response.token_ids == tuple(theirs.tolist())
+        assert response.finish is (Finish.STOP if theirs[-1].item() in ours.stop_ids else Finish.LENGTH)
+        assert response.usage.prompt_tokens == ids.shape[1]
+        assert response.usage.completion_tokens == len(theirs)
+
+
+@LAYOUTS
+def test_the_batch_changes_nothing(policy: Callable[[], Policy]) -> None:
+    params = SamplingParams(n=4, temperature=1.0, max_new_tokens=20)
+    alone = LocalSampler(policy(), batch_rows=1).sample(prompts(), params)
+    assert counted(alone) <= 2
+    assert len({response.text for found in alone for response in found}) > 12
+    for rows in (3, 128):
+        together = LocalSampler(policy(), batch_rows=rows).sample(prompts(), params)
+        backwards = LocalSampler(policy(), batch_rows=rows).sample(prompts()[::-1], params)[::-1]
+        for one, two, three in zip(alone, together, backwards, strict=True):
+            assert all(map(agree, one, two))
+            assert all(map(agree, one, three))
+
+
+def test_later_requests_go_on_where_earlier_ones_ended() -> None:
+    sampler = LocalSampler(qwen2_policy())
+    (prompt,) = prompts(1)
+    at_once = sampler.sample([prompt], SamplingParams(n=5, max_new_tokens=12))[0]
+    first = sampler.sample([prompt], SamplingParams(n=2, max_new_tokens=12))[0]
+    rest = sampler.sample([prompt.model_copy(update={"first_index": 2})], SamplingParams(n=3, max_new_tokens=12))[0]
+    assert all(map(agree, at_once, first + rest))
+    assert [r.seed for r in at_once] == [r.seed for r in first + rest]
+    assert len({r.seed for r in at_once}) == 5
+    # A longer limit continues the same text.
+    longer = sampler.sample([prompt], SamplingParams(n=2, max_new_tokens=24))[0]
+    for short, long in zip(first, longer, strict=True):
+        assert long.token_ids is not None
+        assert short.near_ties or long.token_ids[:12] == short.token_ids
+
+
+@LAYOUTS
+@pytest.mark.parametrize("temperature", [0.0, 0.7, 1.3])
+def test_log_probabilities_are_those_of_the_policy(policy: Callable[[], Policy], temperature: float) -> None:
+    ours = policy()
+    sampler = LocalSampler(ours)
+    params = SamplingParams(n=2, temperature=temperature, top_p=0.8, max_new_tokens=12)
+    for prompt, found in zip(prompts(), sampler.sample(prompts(), params), strict=True):
+        for response in found:
+            assert response.token_ids is not None
+            start = sampler.prompt_ids(prompt)
+            with torch.no_grad():
+                logits = ours.model(torch.tensor([start + list(response.token_ids)])).logits[0, len(start) - 1 : -1]
+            # Before top-p; a greedy choice has the probability that the model gives it.
+            expected = (logits.double() / (temperature or 1.0)).log_softmax(-1)
+            expected = expected[range(len(response.token_ids)), list(response.token_ids)]
+            assert response.logp_policy == pytest.approx(expected.tolist(), abs=1e-4)
+
+
+def test_ids_text_and_fingerprint_belong_together() -> None:
+    policy = qwen2_policy()
+    for found in LocalSampler(policy).sample(prompts(), SamplingParams(n=8, max_new_tokens=40)):
+        for response in found:
+            assert response.tokenizer == policy.fingerprint
+            assert response.token_ids is not None
+            ended = response.token_ids[-1] in policy.stop_ids
+            assert response.finish is (Finish.STOP if ended else Finish.LENGTH)
+            assert response.text == policy.tokenizer.decode(response.token_ids[: -1 if ended else None])
+            assert not policy.stop_ids & set(response.token_ids[:-1])
+            assert len(response.token_ids) == 40 or ended
+
+
+@pytest.mark.parametrize(
+    "params", [SamplingParams(temperature=0, max_new_tokens=30), SamplingParams(max_new_tokens=30)]
+)
+def test_a_stop_string_ends_the_text_before_it(params: SamplingParams) -> None:
+    sampler = LocalSampler(qwen2_policy())
+    (whole,) = sampler.sample(prompts(1), params)[0]
+    # As long as can be: in characters that take several tokens each, and cut inside tokens.
+    for start, length in ((3, 1), (5, 4), (4, 12), (1, 25)):
+        stop = whole.text[start : start + length]
+        (cut,) = sampler.sample(prompts(1), params.model_copy(update={"stop": ("never in it", stop)}))[0]
+        assert cut.finish is Finish.STOP
+        assert cut.text == whole.text[: whole.text.index(stop)]
+        assert whole.token_ids is not None
+        assert cut.token_ids is not None
+        assert cut.token_ids == whole.token_ids[: len(cut.token_ids)]
+        # Sampling ended as soon as the string was complete.
+        assert stop not in sampler.policy.tokenizer.decode(cut.token_ids[:-1])
+
+
+def test_a_stop_string_of_many_byte_characters_is_found() -> None:
+    policy = qwen2_policy()
+    sampler = LocalSampler(policy)
+    stop = "答案答案答案"
+    assert len(policy.tokenizer(stop)["input_ids"]) == len(stop.encode())
+    wanted = iter([*policy.tokenizer(f"x{stop}yz")["input_ids"], *[5] * 99])
+
+    def scripted(hidden: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.one_hot(torch.tensor([next(wanted)]), len(policy.tokenizer)).float() * 50
+
+    forced = Policy(**{**vars(policy), "model": _WithHead(policy.model, scripted)})
+    (found,) = LocalSampler(forced).sample(prompts(1), SamplingParams(max_new_tokens=40, temperature=0, stop=(stop,)))[
+        0
+    ]
+    assert (found.text, found.finish) == ("x", Finish.STOP)
+    assert len(found.token_ids or ()) == 1 + len(stop.encode())
+    assert sampler.id.startswith("local:")
+
+
+class _WithHead:
+    """A model whose choices are written down beforehand."""
+
+    def __init__(self, model: Any, head: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        self.config, self.device, self.base_model, self._head = model.config, model.device, model.base_model, head
+
+    def get_output_embeddings(self) -> Callable[[torch.Tensor], torch.Tensor]:
+        return self._head
+
+
+@LAYOUTS
+def test_a_prefix_is_continued_and_not_repeated(policy: Callable[[], Policy]) -> None:
+    sampler = LocalSampler(policy())
+    params = SamplingParams(temperature=0, max_new_tokens=16)
+    (whole,) = sampler.sample(prompts(1), params)[0]
+    assert whole.token_ids is not None
+    prefix = "12 + "
+    (prompt,) = prompts(1)
+    begun = prompt.model_copy(update={"prefix": prefix})
+    assert sampler.prompt_ids(begun) == [
+        *sampler.prompt_ids(prompt),
+        *sampler.policy.tokenizer(prefix, add_special_tokens=False)["input_ids"],
+    ]
+    (rest,) = sampler.sample([begun], params)[0]
+    assert not rest.text.startswith(prefix)
+    with torch.no_grad():
+        logits = sampler.policy.model(torch.tensor([sampler.prompt_ids(begun)])).logits[0, -1]
+    assert rest.token_ids is not None
+    assert rest.token_ids[0] == int(logits.argmax())
+
+
+def test_a_prompt_that_cannot_fit_is_refused_before_anything_is_sampled() -> None:
+    sampler = LocalSampler(qwen2_policy())
+    prompt = Prompt(messages=(Message(role="user", content="1 + " * 60),))
+    left = 256 - len(sampler.prompt_ids(prompt))
+    assert 0 < left < 64
+    sampler.sample([prompt], SamplingParams(max_new_tokens=left))
+    with pytest.raises(UserError, match=r"257 tokens .* positions for 256"):
+        sampler.sample([prompt], SamplingParams(max_new_tokens=left + 1))
+
+
+# --- single draws
+
+
+def inverse_cdf(logits: np.ndarray, uniform: float, temperature: float, top_p: float) -> tuple[int, float]:
+    """In float64 and one token at a time: the token, and how far the draw lies from the nearest edge that counts."""
+    scaled = logits.astype(np.float64) / temperature
+    probs = np.exp(scaled - scaled.max())
+    probs /= probs.sum()
+    kept, mass, distance = np.zeros(len(probs), bool), 0.0, 1.0
+    for token in sorted(range(len(probs)), key=lambda t: -probs[t]):
+        if abs(mass - top_p) < distance and top_p < 1 and probs[token] > EDGE:
+            distance = abs(mass - top_p)
+        if mass >= top_p:
+            break
+        kept[token] = True
+        mass += probs[token]
+    nucleus = np.where(kept, probs, 0.0)
+    edges = np.cumsum(nucleus)
+    target = uniform * edges[-1]
+    token = int(np.nonzero(edges > target)[0][0]) if (edges > target).any() else int(np.nonzero(kept)[0][-1])
+    return token, min(distance, float(np.abs(edges - target).min()), target)
+
+
+@given(
+    logits=st.lists(st.floats(-8, 8, width=32), min_size=2, max_size=12, unique_by=lambda value: round(value, 2)),
+    uniform=st.floats(0, 1, exclude_max=True),
+    temperature=st.sampled_from([0.3, 1.0, 2.5]),
+    top_p=st.sampled_from([0.1, 0.5, 0.9, 1.0]),
+)
+def test_a_draw_inverts_the_cumulative_distribution(
+    logits: list[float], uniform: float, temperature: float, top_p: float
+) -> None:
+    array = np.array(logits, dtype=np.float32)
+    expected, distance = inverse_cdf(array, uniform, temperature, top_p)
+    tokens, logps, ties = draw(
+        torch.from_numpy(array)[None],
+        torch.tensor([uniform], dtype=torch.float64),
+        SamplingParams(temperature=temperature, top_p=top_p),
+    )
+    if distance > 2 * EDGE:
+        assert (int(tokens[0]), bool(ties[0])) == (expected, False)
+    elif int(tokens[0]) != expected:
+        assert ties[0]
+    scaled = array.astype(np.float64) / temperature
+    log_total = scaled.max() + np.log(np.exp(scaled - scaled.max()).sum())
+    assert float(logps[0]) == pytest.approx(scaled[int(tokens[0])] - log_total, abs=1e-5)
+
+
+def test_frequencies_are_the_probabilities() -> None:
+    probs = np.array([0.05, 0.4, 0.0, 0.25, 0.2, 0.1])
+    logits = torch.from_numpy(np.log(probs, where=probs > 0, out=np.full(6, -np.inf))).float()
+    draws = 50_000
+    uniforms = torch.from_numpy(np.random.default_rng(0).random(draws))
+
+    def chi_square(expected: np.ndarray, params: SamplingParams) -> float:
+        tokens, _, ties = draw(logits.expand(draws, -1), uniforms, params)
+        assert int(ties.sum()) < 20
+        seen = np.bincount(tokens.numpy(), minlength=6)
+        assert not seen[expected == 0].any()
+        expected = expected[expected > 0]
+        return float((((seen[seen > 0] - draws * expected) ** 2) / (draws * expected)).sum())
+
+    # The 99.9 % points of chi-square with 4 and with 2 degrees of freedom.
+    assert chi_square(probs, SamplingParams()) < 18.5
+    # 0.4 + 0.25 = 0.65 < 0.7 <= 0.85: the nucleus is the three likeliest.
+    nucleus = np.array([0, 0.4, 0, 0.25, 0.2, 0]) / 0.85
+    assert chi_square(nucleus, SamplingParams(top_p=0.7)) < 13.9
+
+
+def test_close_calls_are_counted() -> None:
+    level = torch.log(torch.tensor([[0.5, 0.25, 0.25]]))
+
+    def tie(uniform: float, params: SamplingParams) -> bool:
+        return bool(draw(level, torch.tensor([uniform], dtype=torch.float64), params)[2][0])
+
+    assert [tie(u, SamplingParams()) for u in (0.3, 0.500001, 0.499999, 0.6, 0.75)] == [False, True, True, False, True]
+    # Whether the third token is in the nucleus hangs on rounding.
+    assert tie(0.3, SamplingParams(top_p=0.75))
+    assert not tie(0.3, SamplingParams(top_p=0.8))
+    greedy = SamplingParams(temperature=0)
+    for gap, expected in ((1e-3, False), (1e-5, True)):
+        logits = torch.tensor([[1.0, 1.0 + gap, 0.0]])
+        token, _, ties = draw(logits, torch.zeros(1, dtype=torch.float64), greedy)
+        assert (int(token[0]), bool(ties[0])) == (1, expected)
+
+
+def test_seeds_do_not_repeat_over_prompts_and_indices() -> None:
+    found = LocalSampler(qwen2_policy()).sample(prompts(), SamplingParams(n=3, max_new_tokens=1))
+    assert max(Counter(r.seed for responses in found for r in responses).values()) == 1
