@@ -12,6 +12,10 @@ from stillroom.learn.training import TrainConfig
 from stillroom.tasks.base import Style
 
 
+PROXY_TRAINING = {"epochs": 8.0, "lr": 3e-3}
+"""Training defaults for a proxy: a model this small wants a rate that would ruin a pre-trained checkpoint (ours)."""
+
+
 class DistillConfig(BaseModel):
     """Everything that decides the outcome of `stillroom distill`. Defaults are our choice for the built-in task."""
 
@@ -49,6 +53,7 @@ class DistillConfig(BaseModel):
     select: str = "correct,finished,unique,decontaminated=exact"
     """Rules in order (docs/traces.md)."""
     train: TrainConfig = TrainConfig()
+    """Defaults of `epochs` and `lr` depend on the student: `PROXY_TRAINING` for a proxy."""
     price: tuple[float, float] | None = None
     """US dollars per million prompt and completion tokens of a server."""
     budget_usd: float | None = Field(None, gt=0)
@@ -62,6 +67,14 @@ class DistillConfig(BaseModel):
     """Seconds between training checkpoints; changes nothing but what a kill can cost."""
     tensorboard: bool = False
     """Write the metrics for TensorBoard too."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _suit_the_student(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or not str(values.get("student", "proxy:")).startswith("proxy:"):
+            return values
+        given = values.get("train", {})
+        return {**values, "train": {**PROXY_TRAINING, **given}} if isinstance(given, dict) else values
 
     @model_validator(mode="after")
     def _has_effect(self) -> Self:

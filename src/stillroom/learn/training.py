@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from stillroom.errors import TrainingStopped
 from stillroom.learn.batches import Row, plan
 from stillroom.learn.learner import Learner, StepReport
 from stillroom.learn.schedules import Schedule, rate
@@ -12,14 +13,15 @@ from stillroom.types import Noun
 
 
 class TrainConfig(Noun):
-    """How to fine-tune. Defaults are our choice for the committed proxies unless a source is named."""
+    """How to fine-tune. Defaults are our choice for a pre-trained checkpoint unless a source is named."""
 
     epochs: float = Field(3.0, gt=0)
     """Passes over the data; a fraction stops within a pass. Ignored when `steps` is given."""
     steps: int | None = Field(None, ge=1)
     batch_size: int = Field(32, ge=1)
     """Examples per optimiser step."""
-    lr: float = Field(2e-3, gt=0)
+    lr: float = Field(2e-5, gt=0)
+    """Peak learning rate."""
     schedule: Schedule = "cosine"
     warmup: float = Field(0.03, ge=0, le=1)
     """Share of the steps with a rising rate (DART-Math: 0.03)."""
@@ -37,7 +39,12 @@ def train(learner: Learner, rows: Sequence[Row], config: TrainConfig, *, seed: i
 
     The data position is that counter alone: step s always sees the same examples, so a restored learner continues where
     it stood.
+
+    Raises:
+        TrainingStopped: when there are no rows.
     """
+    if not rows:
+        raise TrainingStopped("there is nothing to train on: no example was left")
     lengths = [len(row.tokens.ids) for row in rows]
     per_epoch = -(-len(rows) // config.batch_size)
     total = config.total_steps(len(rows))
