@@ -85,7 +85,7 @@ RECIPES = {
                 Ingredient(task="arithmetic:low=5,high=6", share=0.15, form="document"),
                 Ingredient(task="facts:high=1", share=0.1, form="document"),
             ),
-            steps=800,
+            steps=1600,
             seed=1,
         ),
         ProxyRecipe(
