@@ -1,9 +1,9 @@
 """Rejection sampling driven by stop rules: sample, verify, and go on only where a problem still wants more.
 
 Responses are numbered per problem, and response k of a problem is the same whatever asked for it. So one pool on disk
-serves several rules: each rule *consumes*, of every problem, the shortest run of responses from the first that satisfies
-it, and its cost is what it would have paid sampling alone. The unit of resumption is a chunk of responses, sealed as one
-shard; after a kill the unfinished chunk is sampled again, with the same seeds.
+serves several rules: each rule *consumes*, of every problem, the shortest run of responses from the first that
+satisfies it, and its cost is what it would have paid sampling alone. The unit of resumption is a chunk of responses,
+sealed as one shard; after a kill the unfinished chunk is sampled again, with the same seeds.
 """
 
 from collections import defaultdict
@@ -21,6 +21,11 @@ from stillroom.synth.traces import make_trace
 from stillroom.tasks.base import Task
 from stillroom.traces import store
 from stillroom.types import Noun, Problem, Trace
+
+
+GIVE_UP = 4
+"""A problem whose last responses, this many, could not be judged at all is not asked again: a recording has run out, a
+server refuses it."""
 
 
 class Trial(Noun):
@@ -137,10 +142,10 @@ class RejectionSampler:
         total = len(traces)
         correct = sum(1 for found in trials.values() for trial in found if trial.correct)
         number = len(store.paths_of(folder)) if traces else 0
-        turn = 0
         while True:
             missing = {p.id: _ask_for(rule, p.id, trials[p.id], self.per_turn) for p in problems}
-            open_problems = [p for p in problems if missing[p.id]]
+            # Whose turn it is follows from the pool alone, so that a sampler that was killed goes on in the same order.
+            open_problems = sorted((p for p in problems if missing[p.id]), key=lambda p: len(trials[p.id]))
             yield Progress(
                 responses=total,
                 finished=len(problems) - len(open_problems),
@@ -154,12 +159,10 @@ class RejectionSampler:
             if not open_problems or left <= 0:
                 return
             chunk: list[tuple[Problem, int]] = []
-            turn %= len(open_problems)
-            for problem in open_problems[turn:] + open_problems[:turn]:
+            for problem in open_problems:
                 count = min(missing[problem.id], left)
                 chunk.append((problem, count))
                 left -= count
-                turn += 1
                 if left == 0:
                     break
             found = self._sample(chunk, {p.id: len(trials[p.id]) for p, _ in chunk})
@@ -208,6 +211,8 @@ class RejectionSampler:
 
 def _ask_for(rule: StopRule, problem_id: str, trials: Sequence[Trial], per_turn: int) -> int:
     """How many responses to draw next: enough to expect the rule to be satisfied, never more than a turn allows."""
+    if len(trials) >= GIVE_UP and all(trial.correct is None for trial in trials[-GIVE_UP:]):
+        return 0
     missing = rule.missing(problem_id, trials)
     if missing and isinstance(rule, UntilCorrect):
         right = sum(1 for trial in trials if trial.correct)
