@@ -34,13 +34,14 @@ class View:
         return self._hidden[id(batch)]
 
     def logp_trained(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """Log-probabilities [N] (float32) and weights [N] of the N tokens that carry a weight, row by row.
+        """Log-probabilities [N] (float32 at least) and weights [N] of the N tokens that carry a weight, row by row.
 
         Logits are computed for these positions only.
         """
         weights = batch.weights_BT[:, 1:]
         keep = weights > 0
-        logits = self.policy.logits(self.hidden(batch)[:, :-1][keep]).float()
+        logits = self.policy.logits(self.hidden(batch)[:, :-1][keep])
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         targets = batch.ids_BT[:, 1:][keep]
         return -torch.nn.functional.cross_entropy(logits, targets, reduction="none"), weights[keep]
 

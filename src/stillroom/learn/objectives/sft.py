@@ -14,7 +14,7 @@ class SFT:
     needs: frozenset[str] = frozenset()
 
     def denominator(self, batch: Batch) -> float:
-        return float(batch.weights_BT[:, 1:].clamp(min=0).sum())
+        return float(batch.weights_BT[:, 1:].clamp(min=0).double().sum())
 
     def __call__(self, view: View, batch: Batch) -> LossSum:
         logp, weights = view.logp_trained(batch)
