@@ -22,7 +22,6 @@ from stillroom.tasks.base import Task
 from stillroom.traces import store
 from stillroom.types import Noun, Problem, Trace
 
-
 GIVE_UP = 4
 """A problem whose last responses, this many, could not be judged at all is not asked again: a recording has run out, a
 server refuses it."""
@@ -76,9 +75,12 @@ class UntilCorrect:
         return self.target if isinstance(self.target, int) else self.target.get(problem_id, 0)
 
     def missing(self, problem_id: str, trials: Sequence[Trial]) -> int:
+        return max(0, min(self.wanted(problem_id) - self.reached(trials), self.cap - len(trials)))
+
+    def reached(self, trials: Sequence[Trial]) -> int:
+        """How many of these responses count towards a target."""
         right = [trial.text_hash for trial in trials if trial.correct]
-        found = len(set(right)) if self.distinct else len(right)
-        return max(0, min(self.wanted(problem_id) - found, self.cap - len(trials)))
+        return len(set(right)) if self.distinct else len(right)
 
 
 def proportional(fail_rate: Mapping[str, float], k_max: int, *, cover: bool = True) -> dict[str, int]:
@@ -221,8 +223,8 @@ def _ask_for(rule: StopRule, problem_id: str, trials: Sequence[Trial], per_turn:
 
 
 def as_trial(trace: Trace) -> Trial:
-    """What stop rules see of a trace; equal texts up to white space have equal hashes."""
-    text = " ".join(trace.taught[-1].text.split())
+    """What stop rules see of a trace; equal texts up to white space have equal hashes, before and after storing."""
+    text = " ".join(store.clean(trace.taught[-1].text).split())
     return Trial(
         correct=trace.verdict.correct if trace.verdict else None,
         text_hash=derive_seed("text", text),
@@ -275,24 +277,27 @@ def coverage(problems: Sequence[Problem], traces: Sequence[Trace], rule: StopRul
     for trace in traces:
         trials[trace.problem_id].append(as_trial(trace))
     right = {pid: sum(1 for t in found if t.correct) for pid, found in trials.items()}
-    texts = [t.text_hash for found in trials.values() for t in found if t.correct]
+    judged = {pid: sum(1 for t in found if t.correct is not None) for pid, found in trials.items()}
+    # Two problems may well have the same short answer: copies are counted within a problem.
+    distinct = sum(len({t.text_hash for t in found if t.correct}) for found in trials.values())
+    correct = sum(right.values())
     spent: dict[int, int] = defaultdict(int)
     got: dict[int, int] = defaultdict(int)
     for trial in (t for found in trials.values() for t in found):
         spent[trial.level] += trial.tokens
         got[trial.level] += bool(trial.correct)
-    by_rate = sorted(trials, key=lambda pid: (right[pid] / max(1, len(trials[pid])), pid))
+    by_rate = sorted(trials, key=lambda pid: (right[pid] / max(1, judged[pid]), pid))
     unreached = 0
     if isinstance(rule, UntilCorrect):
-        unreached = sum(1 for pid in trials if right[pid] < rule.wanted(pid))
+        unreached = sum(1 for pid, found in trials.items() if rule.reached(found) < rule.wanted(pid))
     return Coverage(
         problems=len(problems),
         uncovered=sum(1 for count in right.values() if count == 0),
         unreached=unreached,
         raw=len(traces),
         raw_tokens=sum(spent.values()),
-        correct=len(texts),
-        distinct_share=len(set(texts)) / len(texts) if texts else None,
+        correct=correct,
+        distinct_share=distinct / correct if correct else None,
         tokens_per_correct={level: spent[level] / got[level] if got[level] else None for level in sorted(spent)},
         correct_per_problem=tuple(right[pid] for pid in by_rate),
         costliest=tuple(sorted(trials, key=lambda pid: (right[pid] - len(trials[pid]), pid))[:10]),
