@@ -35,6 +35,10 @@ def distill(config: DistillConfig, out: str | Path, *, progress: Progress = no_p
     run = Run.create(Path(out), kind="distill", config=values, command=command_line(), seeds=[config.seed])
     try:
         return _work(run, config, progress)
+    except UserError:
+        if not run.stages():
+            run.discard()
+        raise
     finally:
         run.close()
 
@@ -72,11 +76,15 @@ def experiment(
         seeds: number of seeds, from 0.
         jobs: seeds that run at the same time, each in a process of its own.
     """
-    values = {"method": method, "preset": preset, "arms": arms, "seeds": seeds, "jobs": jobs}
+    values: dict[str, object] = {"method": method, "preset": preset, "arms": arms, "seeds": seeds, "jobs": jobs}
     get_experiment(method)
     run = Run.create(Path(out), kind="experiment", config=values, command=command_line(), seeds=list(range(seeds)))
     try:
         return _experiment(run, values, progress)
+    except UserError:
+        if not any(run.folder.glob("seed-*")):
+            run.discard()
+        raise
     finally:
         run.close()
 

@@ -11,7 +11,6 @@ from stillroom.errors import UserError
 from stillroom.learn.training import TrainConfig
 from stillroom.tasks.base import Style
 
-
 PROXY_TRAINING = {"epochs": 8.0, "lr": 3e-3}
 """Training defaults for a proxy: a model this small wants a rate that would ruin a pre-trained checkpoint (ours)."""
 
@@ -112,7 +111,7 @@ def load_config(path: Path) -> dict[str, Any]:
     """The settings of a ``config.yaml``, of this run or an earlier one, without its ``kind``."""
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise UserError(f"cannot read the configuration {path}: {error}") from error
     if not isinstance(values, dict):
         raise UserError(f"{path} holds no settings; it should look like the config.yaml of a run folder")

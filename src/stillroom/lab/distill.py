@@ -1,27 +1,31 @@
 """The main job: a task, a teacher and a student in; a better student, its evidence and its lineage out."""
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from stillroom.chat import get_format
+from stillroom.chat import ChatFormat, ask, get_format, render_chat
 from stillroom.errors import UserError
-from stillroom.io import read_lines, write_atomic, write_json
+from stillroom.io import read_json, read_lines, write_atomic, write_json
 from stillroom.lab.card import model_card
 from stillroom.lab.config import DistillConfig
 from stillroom.lab.evaluate import ArmScore, score
 from stillroom.lab.run import Run
 from stillroom.lab.still import Progress, Still, no_progress
 from stillroom.lab.tensorboard import write_events
-from stillroom.models.policy import Policy, load_policy, resolve_student
+from stillroom.models.policy import Policy, load_policy, require_prompt_fits, resolve_student
 from stillroom.samplers import make_sampler
 from stillroom.samplers.base import Sampler, SamplingParams
+from stillroom.samplers.records import recording_files
 from stillroom.samplers.replay import recorded_problems
 from stillroom.seeds import digest
 from stillroom.synth.rejection import read_pool
 from stillroom.tasks import Loaded, load, write_rejects
 from stillroom.tasks.base import Task, content_hash
 from stillroom.tasks.files import finite
+from stillroom.traces import store
+from stillroom.traces.select import parse
 from stillroom.types import Noun, Problem, Trace
 
 RECORDED = "recorded"
@@ -70,7 +74,8 @@ def run_distill(run: Run, config: DistillConfig, recipe: Recipe, progress: Progr
     }
     traces = [t for pool in sorted((run.folder / "traces").iterdir()) if pool.is_dir() for t in read_pool(pool)]
     firsts = [t for t in traces if t.index == 0 and t.source != "student"]
-    arms["teacher"] = score("teacher", firsts, still.problems)
+    # Over the training problems, whose most frequent answer says nothing about the test set.
+    arms["teacher"] = score("teacher", firsts, [])
     result = DistillResult(
         folder=str(run.folder),
         student=str(student),
@@ -89,27 +94,24 @@ def set_up(run: Run, config: DistillConfig, progress: Progress = no_progress) ->
     if rejects:
         write_rejects(run.folder / "rejects.jsonl", rejects)
     student = resolve_student(config.student)
-    policy = load_policy(student, chat_template=Path(config.chat_template) if config.chat_template else None)
+    policy = load_policy(
+        student, device=config.device, chat_template=Path(config.chat_template) if config.chat_template else None
+    )
     name = config.chat_format or (policy.sidecar.chat_format if policy.sidecar else task.chat_format)
     chat_format = get_format(name)
     train, dev, test = _draw(task, config)
-    if run.result_of("problems") is None:
-        with run.stage("problems") as result:
-            result.update(hash=_hash([*train, *dev, *test]), train=len(train), dev=len(dev), test=len(test))
-    else:
-        before = (run.result_of("problems") or {})["hash"]
-        if before != _hash([*train, *dev, *test]):
-            raise UserError(
-                f"the problems of {config.task!r} have changed since {run.folder} was started; "
-                "put the old data back or start a new run"
-            )
+    # A mistake in the rules must not wait until the teacher has been paid.
+    parse(config.select, seed=config.seed, against=[*dev, *test])
+    _require_answers_fit(policy, chat_format, test, config.max_new_tokens)
+    teacher = make_teacher(config, task, policy, chat_format, run.folder)
+    _settle_data(run, config, train, dev, test)
     return Still(
         run=run,
         task=task,
         problems=train,
         dev=dev,
         test=test,
-        teacher=make_teacher(config, task, policy, run.folder),
+        teacher=teacher,
         student=student,
         chat_format=chat_format,
         params=SamplingParams(temperature=config.temperature, max_new_tokens=config.max_new_tokens),
@@ -140,14 +142,11 @@ def load_config_task(config: DistillConfig) -> Loaded:
     )
 
 
-def make_teacher(config: DistillConfig, task: Task, policy: Policy, folder: Path) -> Sampler:
+def make_teacher(config: DistillConfig, task: Task, policy: Policy, chat_format: ChatFormat, folder: Path) -> Sampler:
     """The teacher's sampler; the program counts tokens with the student's tokenizer."""
     if config.teacher == "program":
         from stillroom.samplers.program import ProgramSampler
 
-        chat_format = get_format(
-            config.chat_format or (policy.sidecar.chat_format if policy.sidecar else task.chat_format)
-        )
         return ProgramSampler(
             task,
             config.style,
@@ -158,6 +157,7 @@ def make_teacher(config: DistillConfig, task: Task, policy: Policy, folder: Path
     return make_sampler(
         config.teacher,
         task=task,
+        chat_format=chat_format,
         folder=(Path(config.answers) if config.answers else folder / "answers") if server else None,
         price=config.price,
         budget_usd=config.budget_usd,
@@ -178,21 +178,52 @@ def _draw(task: Task, config: DistillConfig) -> tuple[list[Problem], list[Proble
     return train, dev, test
 
 
-def _hash(problems: list[Problem]) -> str:
-    return digest(*(f"{p.id} {content_hash(p)}" for p in problems))
+def _require_answers_fit(policy: Policy, chat_format: ChatFormat, test: list[Problem], max_new_tokens: int) -> None:
+    """Refuse before training what the evaluation would refuse after it."""
+    prompts = [render_chat(policy.tokenizer, ask(problem, chat_format), generate=True) for problem in test]
+    ids = policy.tokenizer(prompts, add_special_tokens=False)["input_ids"]
+    require_prompt_fits(policy, max(map(len, ids)) + max_new_tokens, "the longest evaluation prompt with its answer")
+
+
+def _settle_data(
+    run: Run, config: DistillConfig, train: list[Problem], dev: list[Problem], test: list[Problem]
+) -> None:
+    """Write down what data the run works on; when it goes on later, refuse other data."""
+    problems = [*train, *dev, *test]
+    hashes = {"problems": digest(*(f"{p.id} {content_hash(p)}" for p in problems))}
+    if config.teacher.startswith("replay:"):
+        files = recording_files(config.teacher.removeprefix("replay:"))
+        hashes["recording"] = digest(*(hashlib.sha256(file.read_bytes()).hexdigest() for file in files))
+    before = run.result_of("problems")
+    if before is None:
+        with run.stage("problems") as result:
+            result.update(hashes=hashes, train=len(train), dev=len(dev), test=len(test))
+            path = run.folder / "manifest.json"
+            write_json(path, {**read_json(path), "data_hashes": hashes})
+        return
+    changed = [name for name in hashes if hashes[name] != before["hashes"].get(name)]
+    if changed:
+        sources = {"problems": f"problems of {config.task!r}", "recording": f"recording {config.teacher!r}"}
+        raise UserError(
+            f"the {' and the '.join(sources[name] for name in changed)} changed since {run.folder} was started; "
+            "put the old data back or start a new run"
+        )
 
 
 def _cost(run: Run, traces: list[Trace]) -> dict[str, float | None]:
     trained = [run.result_of(s) or {} for s in run.stages() if s.startswith("train:")]
-    answered = [run.result_of(s) or {} for s in run.stages() if s.startswith("eval:")]
+    answers = store.read(run.folder / "evals")
     money = [t.usage.cost_usd for t in traces if t.usage.cost_usd is not None]
-    sampled = sum((a["tokens"]["mean"] or 0) * a["accuracy"]["n"] for a in answered)
+    own = [t for t in [*traces, *answers] if t.source == "student"]
     return {
-        "teacher_tokens": sum(t.usage.prompt_tokens + t.usage.completion_tokens for t in traces),
-        "student_tokens": round(sampled),
+        "teacher_tokens": sum(
+            t.usage.prompt_tokens + t.usage.completion_tokens for t in traces if t.source != "student"
+        ),
+        # The student's own: what it wrote for training and in evaluations, its base included.
+        "student_tokens": sum(t.usage.completion_tokens for t in own),
         "trained_tokens": sum(t["trained_tokens"] for t in trained),
         "updates": sum(t["steps"] for t in trained),
-        # 6 N per token computed in training, 2 N per token sampled.
+        # Of training alone: 6 N per computed token, padding included.
         "flops": float(sum(6 * t["parameters"] * t["computed_tokens"] for t in trained)),
         "usd": sum(money) if money else None,
         **run.seconds(),
@@ -210,11 +241,11 @@ def _alarms(run: Run, arms: dict[str, ArmScore], traces: list[Trace]) -> list[Al
         found.append(Alarm(level="error", text="the student is worse than its base"))
     failed = sum(1 for t in traces if t.verdict is None or t.verdict.correct is None)
     if failed:
-        found.append(Alarm(text=f"{failed} of {len(traces)} teacher responses could not be judged and were left out"))
+        found.append(Alarm(text=f"{failed} of {len(traces)} sampled responses could not be judged and were left out"))
     cut = sum(1 for t in traces if t.finish == "length")
     if cut > 0.05 * len(traces):
         found.append(
-            Alarm(text=f"{cut} of {len(traces)} teacher responses hit the token limit; raise --max-new-tokens")
+            Alarm(text=f"{cut} of {len(traces)} sampled responses hit the token limit; raise --max-new-tokens")
         )
     rejects = run.folder / "rejects.jsonl"
     if rejects.exists():

@@ -79,9 +79,12 @@ class Run:
             raise UserError(
                 f"{folder} already holds a run; continue it with `stillroom resume {folder}` or give another --out"
             )
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / "manifest.json", manifest(kind, command, seeds))
-        write_atomic(folder / "config.yaml", yaml.safe_dump({"kind": kind, **config}, sort_keys=False))
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_json(folder / "manifest.json", manifest(kind, command, seeds))
+            write_atomic(folder / "config.yaml", yaml.safe_dump({"kind": kind, **config}, sort_keys=False))
+        except OSError as error:
+            raise UserError(f"cannot write to the run folder {folder}: {error.strerror}; give another --out") from error
         return cls(folder)
 
     @classmethod
@@ -90,7 +93,12 @@ class Run:
         path = folder / "config.yaml"
         if not path.is_file():
             raise UserError(f"{folder} is no run folder: it has no config.yaml")
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        try:
+            config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            raise UserError(f"cannot read {path}: {error}") from error
+        if not isinstance(config, dict) or "kind" not in config:
+            raise UserError(f"{folder} is no run folder: its config.yaml was not written by a run")
         return cls(folder), config
 
     def result_of(self, stage: str) -> dict[str, Any] | None:
@@ -126,6 +134,11 @@ class Run:
                 "attempt": self._id,
             },
         )
+
+    def discard(self) -> None:
+        """Free the folder's name: the mended command may use it when nothing was done before the mistake was found."""
+        for name in ("config.yaml", "manifest.json", "metrics.jsonl"):
+            (self.folder / name).unlink(missing_ok=True)
 
     def close(self) -> None:
         """Let another process work on the folder."""

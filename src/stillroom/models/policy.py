@@ -96,13 +96,15 @@ def load_policy(
         chat_template: a Jinja file that replaces the tokenizer's template.
 
     Raises:
+        UserError: a device that is not there, a chat template that cannot be read.
         CheckpointError: naming the file when it is missing, truncated, pickled, of an unsupported layout, or when the
             tokenizer has more tokens than the model.
     """
+    _check_device(device)
     folder = Path(source)
     if folder.exists():
         _check_files(folder)
-    elif os.sep in str(source) and len(Path(source).parts) != 2:
+    elif os.sep in str(source) and (len(folder.parts) != 2 or folder.is_absolute() or str(source)[0] in ".~"):
         raise CheckpointError(f"no checkpoint at {source}: the folder does not exist")
     try:
         config = AutoConfig.from_pretrained(str(source))
@@ -123,7 +125,10 @@ def load_policy(
         raise CheckpointError(f"cannot load {source}: {str(error).splitlines()[0]}") from error
     _check_weights(str(source), loading)
     if chat_template is not None:
-        tokenizer.chat_template = chat_template.read_text(encoding="utf-8")
+        try:
+            tokenizer.chat_template = chat_template.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"cannot read the chat template {chat_template}: {error}") from error
     model.to(device)
     model.eval()
     sidecar_file = folder / SIDECAR
@@ -205,6 +210,14 @@ def save_policy(
         also.rmdir()
     shutil.rmtree(path, ignore_errors=True)
     os.replace(temporary, path)
+
+
+def _check_device(device: str) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0].split(" (")[0]
+        raise UserError(f"device {device!r} cannot be used here: {reason}; --device cpu always can") from error
 
 
 def _check_files(folder: Path) -> None:

@@ -74,7 +74,7 @@ def read_recording(
             raise unknown_name("field of a recording", what, COLUMNS)
     records: list[Record] = []
     rejected: list[Rejected] = []
-    for path in _paths(files):
+    for path in recording_files(files):
         found: list[Record] = []
         rows = list(_rows(path))
         names = {name for row in rows if isinstance(row, dict) for name in row}
@@ -123,7 +123,8 @@ def question_text(value: object) -> str:
     raise ValueError("no question text")
 
 
-def _paths(files: Path | str | Sequence[Path | str]) -> list[Path]:
+def recording_files(files: Path | str | Sequence[Path | str]) -> list[Path]:
+    """The files that are meant, those of a folder in order of their names. Raises UserError when there are none."""
     given = [files] if isinstance(files, (str, Path)) else list(files)
     paths: list[Path] = []
     for entry in map(Path, given):
