@@ -5,6 +5,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from stillroom.errors import UserError
 from stillroom.types import Noun
 
 Verdict = Literal["supported", "refuted", "inconclusive", "void"]
@@ -72,8 +73,8 @@ def paired_bootstrap(
 ) -> tuple[float, tuple[float, float]]:
     """Mean difference over seeds and its 95 % percentile interval.
 
-    Problems are drawn with replacement, each with its outcomes in all seeds when the seeds share their problems: one
-    array of per-problem differences per seed, in the same order of problems.
+    Problems are drawn with replacement, each with its outcomes in all seeds: one array of per-problem differences per
+    seed, in the same order of problems.
     """
     stacked = np.stack(differences)
     rng = np.random.default_rng(seed)
@@ -84,19 +85,25 @@ def paired_bootstrap(
 
 
 def compare(contrast: Contrast, outcomes: Mapping[str, Sequence[Outcomes]]) -> Compared:
-    """Evaluate a contrast.
+    """Evaluate a contrast over the problems that were judged in both arms and in every seed.
 
     Args:
-        outcomes: per arm, one entry per seed; an arm's and its counterpart's seed must have the same problems.
+        outcomes: per arm, one entry per seed.
+
+    Raises:
+        UserError: when there is no such problem.
     """
-    differences = []
-    for left, right in zip(outcomes[contrast.arm], outcomes[contrast.over], strict=True):
-        ids = sorted(
-            pid
-            for pid in left.correct.keys() & right.correct.keys()
-            if not contrast.levels or left.level[pid] in contrast.levels
+    pairs = list(zip(outcomes[contrast.arm], outcomes[contrast.over], strict=True))
+    judged = set.intersection(*(set(arm.correct) for pair in pairs for arm in pair))
+    level = pairs[0][0].level
+    ids = sorted(pid for pid in judged if not contrast.levels or level[pid] in contrast.levels)
+    if not ids:
+        subset = f" at levels {contrast.levels}" if contrast.levels else ""
+        raise UserError(
+            f"contrast {contrast.text!r}: no problem{subset} was judged in {contrast.arm!r} and {contrast.over!r} in "
+            "every seed; evaluate all arms on the same problems"
         )
-        differences.append(np.array([left.correct[pid] - right.correct[pid] for pid in ids]))
+    differences = [np.array([left.correct[pid] - right.correct[pid] for pid in ids]) for left, right in pairs]
     effect, interval = paired_bootstrap(differences)
     per_seed = tuple(float(d.mean()) for d in differences)
     return Compared(
@@ -109,7 +116,7 @@ def compare(contrast: Contrast, outcomes: Mapping[str, Sequence[Outcomes]]) -> C
         effect=effect,
         interval=interval,
         seeds=per_seed,
-        n=len(differences[0]),
+        n=len(ids),
         verdict=_verdict(contrast, effect, interval, per_seed),
     )
 
@@ -133,6 +140,6 @@ def overall(compared: Sequence[Compared], *, gates: Sequence[bool]) -> Verdict:
     if not all(gates):
         return "void"
     verdicts = [found.verdict for found in compared]
-    if all(verdict == "supported" for verdict in verdicts):
+    if verdicts and all(verdict == "supported" for verdict in verdicts):
         return "supported"
     return "refuted" if "refuted" in verdicts else "inconclusive"
