@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import stillroom.io
@@ -44,6 +44,7 @@ def test_a_failing_block_leaves_neither_a_part_nor_a_temporary(tmp_path: Path) -
     assert path.read_bytes() == b"whole"
 
 
+@settings(max_examples=40)
 @given(records=st.lists(RECORDS, max_size=4))
 def test_lines_come_back_as_they_were(tmp_path_factory: pytest.TempPathFactory, records: list[dict[str, Any]]) -> None:
     path = tmp_path_factory.mktemp("lines") / "log.jsonl"

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fixtures_scripted import TASK, ScriptedSampler, make_problems
@@ -193,6 +193,7 @@ def test_one_pool_serves_several_rules(tmp_path: Path) -> None:
         assert ids[0] == ids[1]
 
 
+@settings(max_examples=40)
 @given(
     scripts=st.lists(st.text("rRw?", min_size=1, max_size=6), min_size=1, max_size=4),
     target=st.integers(0, 4),
