@@ -1,12 +1,14 @@
 """What an experiment runs in: arms on shared problems and a shared pool, seeds as processes, contrasts, a verdict."""
 
+import os
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
 
@@ -201,6 +203,7 @@ def _seed(home: str, preset: str, arms: Sequence[str], seed: int, folder: str) -
     import torch
 
     torch.set_num_threads(1)
+    _end_with_parent()
     page = load_page(home)
     path = Path(folder)
     if (path / "result.json").exists():
@@ -238,6 +241,18 @@ def _seed(home: str, preset: str, arms: Sequence[str], seed: int, folder: str) -
     )
     write_json(path / "result.json", result.model_dump(mode="json"))
     run.close()
+
+
+def _end_with_parent() -> None:
+    """A seed whose experiment was killed must not go on working, holding its run folder."""
+    parent = parent_process()
+    if parent is not None:
+
+        def watch() -> None:
+            parent.join()
+            os._exit(1)
+
+        threading.Thread(target=watch, daemon=True).start()
 
 
 def _still(run: Run, page: Experiment, setup: Setup, seed: int) -> Still:
