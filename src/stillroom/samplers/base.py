@@ -1,7 +1,7 @@
 """The protocol of everything that answers prompts: programs, recordings, local models, servers."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Annotated, Protocol
 
 from pydantic import Field
 
@@ -18,7 +18,7 @@ class SamplingParams(Noun):
     """0 is greedy."""
     top_p: float = Field(1.0, gt=0, le=1)
     max_new_tokens: int = Field(256, ge=1)
-    stop: tuple[str, ...] = ()
+    stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     """Strings that end a response; they are not part of its text."""
 
 
