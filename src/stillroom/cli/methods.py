@@ -1,12 +1,12 @@
 """`stillroom list` and `stillroom show`: the catalogue on the command line."""
 
 import json
-import os
 import sys
 from typing import Annotated, Any
 
 import typer
 
+from stillroom.cli.show import emit
 from stillroom.errors import UserError, unknown_name
 
 
@@ -26,13 +26,13 @@ def list_methods(
             raise unknown_name("family", family, registry.families())
         methods = [info for info in methods if info.family == family]
     if as_json:
-        _print(json.dumps([info.model_dump(exclude={"paper"}) for info in methods], indent=2, ensure_ascii=False))
+        emit(json.dumps([info.model_dump(exclude={"paper"}) for info in methods], indent=2, ensure_ascii=False))
         return
 
     if not sys.stdout.isatty():
         # A pipe gets one line per method, tab-separated, so that grep and cut work.
         rows = [(i.number, i.name, i.alias, i.family, i.status, i.summary) for i in methods]
-        _print("\n".join("\t".join(str(value) for value in row) for row in rows))
+        emit("\n".join("\t".join(str(value) for value in row) for row in rows))
         return
 
     from rich import box
@@ -47,7 +47,7 @@ def list_methods(
     _render(table)
     done = sum(info.status == "done" for info in methods)
     core = ", ".join(registry.CORE_RECIPES)
-    _print(f"{done} of {len(methods)} done. Core recipes: {core}. One in full: stillroom show NAME")
+    emit(f"{done} of {len(methods)} done. Core recipes: {core}. One in full: stillroom show NAME")
 
 
 def show_method(
@@ -62,7 +62,7 @@ def show_method(
 
     if key in registry.CORE_RECIPES:
         core = _page_text(f"{registry.__package__}.{key}")
-        _print(json.dumps({"name": key, "page": core}, indent=2) if as_json else f"{key}: core recipe\n\n{core}")
+        emit(json.dumps({"name": key, "page": core}, indent=2) if as_json else f"{key}: core recipe\n\n{core}")
         return
     try:
         info = registry.resolve(key)
@@ -72,7 +72,7 @@ def show_method(
     claim = registry.claim(info)
     if as_json:
         shown = {**info.model_dump(), "page": page, "arms": _arms(claim), "claim": claim}
-        _print(json.dumps(shown, indent=2, ensure_ascii=False))
+        emit(json.dumps(shown, indent=2, ensure_ascii=False))
         return
 
     lines = [
@@ -91,7 +91,7 @@ def show_method(
         lines += ["", f"No published result yet; measure it: stillroom run {info.name}"]
     else:
         lines += ["", "Planned: no page yet."]
-    _print("\n".join(lines))
+    emit("\n".join(lines))
 
 
 def _page_text(module: str) -> str:
@@ -131,15 +131,4 @@ def _render(table: Any) -> None:
     console = Console()
     with console.capture() as capture:
         console.print(table)
-    _print(capture.get().rstrip("\n"))
-
-
-def _print(text: str) -> None:
-    """Print, and leave quietly when the reader has gone (``stillroom list | head``)."""
-    try:
-        sys.stdout.write(text + "\n")
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # What is still buffered would raise once more at exit; give it somewhere to go.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise typer.Exit(0) from None
+    emit(capture.get().rstrip("\n"))

@@ -17,7 +17,7 @@ from stillroom.errors import UserError, unknown_name
 from stillroom.io import read_json, write_json
 from stillroom.lab.contrast import Compared, Contrast, Outcomes, Verdict, compare, overall
 from stillroom.lab.evaluate import ArmScore
-from stillroom.lab.run import Run, manifest
+from stillroom.lab.run import Run
 from stillroom.lab.still import Progress, Still, no_progress
 from stillroom.learn.training import TrainConfig
 from stillroom.models.policy import load_policy, resolve_student
@@ -340,12 +340,14 @@ def claim_file(folder: Path, page: Experiment) -> dict[str, Any]:
         raise UserError(f"{folder} has no result yet; continue it with `stillroom resume {folder}`")
     result = read_json(path)
     about = read_json(folder / "manifest.json")
-    now = manifest("experiment", [], [])
+    cpu, wall = ([seed[key] for seed in result["seeds"]] for key in ("cpu_s", "wall_s"))
     return {
         "method": page.name,
         "number": page.number,
         "verdict": result["verdict"],
-        "claims": result["claims"],
+        "claims": [
+            {**c, "signs": ["+" if e > 0 else "-" if e < 0 else "0" for e in c["seeds"]]} for c in result["claims"]
+        ],
         "gates": result["gates"],
         "seeds": [seed["seed"] for seed in result["seeds"]],
         "arms": {
@@ -364,8 +366,10 @@ def claim_file(folder: Path, page: Experiment) -> dict[str, Any]:
         "preset": result["preset"],
         "command": about["command"],
         "commit": about["commit"],
-        "hardware": now["hardware"],
+        "hardware": about["hardware"],
         "versions": about["versions"],
-        "cpu_s": [seed["cpu_s"] for seed in result["seeds"]],
-        "wall_s": [seed["wall_s"] for seed in result["seeds"]],
+        "cpu_s": sum(cpu),
+        "wall_s": sum(wall),
+        "cpu_s_by_seed": cpu,
+        "wall_s_by_seed": wall,
     }
