@@ -78,7 +78,8 @@ RECIPES = {
         ),
         ProxyRecipe(
             name="dart-student-0.4m",
-            summary="knows modular facts and, as plain text, short chains well and long ones badly; never saw an answer",
+            summary="knows modular facts and, as plain text, short chains well and long ones badly; "
+            "never saw an answer",
             diet=(
                 Ingredient(task="arithmetic:high=2", share=0.5, form="document"),
                 Ingredient(task="arithmetic:low=3,high=4", share=0.25, form="document"),
