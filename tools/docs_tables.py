@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from stillroom.methods.registry import CORE_RECIPES, catalogue, families
+from stillroom.report import board
 
 ROOT = Path(__file__).parents[1]
 TITLES = {
@@ -40,8 +41,14 @@ def methods() -> str:
     return "\n\n".join(parts)
 
 
+def board_page() -> str:
+    """The page of all published results."""
+    return board(ROOT / "results")
+
+
 BLOCKS = {"count": count, "methods": methods}
 PAGES = ("README.md", "docs/index.md", "docs/methods.md")
+WHOLE_PAGES = {"docs/board.md": board_page}
 
 
 def renewed(text: str) -> str:
@@ -58,3 +65,5 @@ if __name__ == "__main__":
     for page in PAGES:
         path = ROOT / page
         path.write_text(renewed(path.read_text(encoding="utf-8")), encoding="utf-8")
+    for page, make in WHOLE_PAGES.items():
+        (ROOT / page).write_text(make(), encoding="utf-8")

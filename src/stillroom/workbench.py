@@ -74,7 +74,7 @@ def experiment(
         preset: ``smoke`` (seconds, for tests) or ``proxy``.
         arms: comma-separated names, ``all``, or None for the page's default arms.
         seeds: number of seeds, from 0.
-        jobs: seeds that run at the same time, each in a process of its own.
+        jobs: seeds that run at the same time, each in a process of its own; 0: in this process.
     """
     values: dict[str, object] = {"method": method, "preset": preset, "arms": arms, "seeds": seeds, "jobs": jobs}
     get_experiment(method)

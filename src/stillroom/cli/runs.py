@@ -14,7 +14,7 @@ def run(
     preset: Annotated[str, typer.Option(help="smoke (seconds) or proxy (minutes).")] = "proxy",
     arms: Annotated[str | None, typer.Option(help="Comma-separated names, or all.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Number of seeds.")] = 1,
-    jobs: Annotated[int, typer.Option(min=1, help="Seeds at the same time, a process each.")] = 1,
+    jobs: Annotated[int, typer.Option(min=0, help="Seeds at the same time, a process each; 0: in this one.")] = 1,
     out: Annotated[Path | None, typer.Option(help="Run folder; default runs/METHOD-DATE-TIME.")] = None,
     publish: Annotated[
         Path | None, typer.Option(metavar="FILE.json", help="Write the claim file here, as in results/claims.")

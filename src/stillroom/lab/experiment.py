@@ -157,6 +157,9 @@ def run_experiment(
 ) -> ExperimentResult:
     """Run the arms of a page in every seed, each seed a process, and judge the contrasts.
 
+    Args:
+        jobs: seeds at the same time, a process each; 0: one after the other in this process, for tests and debuggers.
+
     Raises UserError for an unknown preset or arm. Seeds that are finished are not run again.
     """
     if preset not in page.presets:
@@ -172,9 +175,14 @@ def run_experiment(
     work = [(page.home, preset, tuple(chosen), seed, str(run.folder / f"seed-{seed}")) for seed in range(seeds)]
     progress("seeds", 0, seeds)
     # Threads of one process starve each other on few cores: one process a seed, one torch thread each.
-    with ProcessPoolExecutor(max_workers=jobs, mp_context=get_context("spawn")) as pool:
-        for done, future in enumerate(as_completed([pool.submit(_seed, *args) for args in work]), start=1):
-            future.result()
+    if jobs:
+        with ProcessPoolExecutor(max_workers=jobs, mp_context=get_context("spawn")) as pool:
+            for done, future in enumerate(as_completed([pool.submit(_seed, *args) for args in work]), start=1):
+                future.result()
+                progress("seeds", done, seeds)
+    else:
+        for done, args in enumerate(work, start=1):
+            _seed(*args)
             progress("seeds", done, seeds)
     results = [
         SeedResult.model_validate(read_json(run.folder / f"seed-{seed}" / "result.json")) for seed in range(seeds)
