@@ -100,7 +100,8 @@ def test_killed_for_good_in_training(student: Path, tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", "from stillroom.cli import main; main()", "distill", "--config", file, "--out", out],
         env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
     try:
         # Anywhere after some steps: where exactly is up to the machine.
@@ -110,8 +111,9 @@ def test_killed_for_good_in_training(student: Path, tmp_path: Path) -> None:
         time.sleep(0.1)
     finally:
         process.send_signal(signal.SIGKILL)
-        process.wait()
+        said = process.communicate()
     assert process.returncode == -signal.SIGKILL
+    assert said == (b"", b"")  # no bars, no warnings where nobody looks
     assert "train:student" not in read_json(out / "state.json")
     resume(out)
     assert fingerprints(out) == fingerprints(tmp_path / "whole")
