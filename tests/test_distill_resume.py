@@ -117,3 +117,11 @@ def test_killed_for_good_in_training(student: Path, tmp_path: Path) -> None:
     assert "train:student" not in read_json(out / "state.json")
     resume(out)
     assert fingerprints(out) == fingerprints(tmp_path / "whole")
+
+
+def test_where_a_run_lies_is_no_part_of_its_traces(student: Path, tmp_path: Path) -> None:
+    """Rejection tuning samples a checkpoint of its own run."""
+    config = small(student, method="rft", problems=4, eval_problems=2, train={"steps": 1})
+    for name in ("here", "there"):
+        distill(config, tmp_path / name)
+    assert fingerprints(tmp_path / "here") == fingerprints(tmp_path / "there")

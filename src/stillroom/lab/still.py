@@ -8,7 +8,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from stillroom.chat import ChatFormat, tokenise
@@ -94,7 +94,7 @@ class Still:
             with self.run.stage(name) as result:
                 engine = RejectionSampler(
                     self.task,
-                    self.teacher if student is None else self.local(student),
+                    self.teacher if student is None else self._own(student),
                     self.chat_format,
                     self.params if temperature is None else self.params.model_copy(update={"temperature": temperature}),
                     seed=derive_seed(pool, self.seed),
@@ -243,6 +243,11 @@ class Still:
     def local(self, model: str | Path) -> LocalSampler:
         """A sampler over a checkpoint."""
         return LocalSampler(load_policy(model, device=self.device, chat_template=self.chat_template))
+
+    def _own(self, checkpoint: Path) -> LocalSampler:
+        """A sampler over a checkpoint of this run, named by its place in it: where the folder lies is no result."""
+        policy = load_policy(checkpoint, device=self.device, chat_template=self.chat_template)
+        return LocalSampler(replace(policy, source=str(checkpoint.relative_to(self.run.folder))))
 
     def load_student(self) -> Policy:
         """The untrained student."""
