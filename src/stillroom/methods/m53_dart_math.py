@@ -127,7 +127,7 @@ experiment = Experiment(
     params=SamplingParams(temperature=1.0, max_new_tokens=64),
     presets={
         "smoke": Setup(_arms(Sizes(24, 8, 4)), 12, 12, 6, TrainConfig(steps=2, batch_size=8), lr_trials=(1e-3,)),
-        "proxy": Setup(_arms(Sizes(1800, 256)), 900, 600, 120, TrainConfig(steps=200), lr_trials=(2e-3, 4e-3)),
+        "proxy": Setup(_arms(Sizes(1800, 256)), 900, 600, 120, TrainConfig(steps=300), lr_trials=(2e-3, 3e-3)),
     },
     default_arms=("vrt", "uniform", "prop2diff"),
     contrasts=(
@@ -141,7 +141,7 @@ experiment = Experiment(
     gates=_gates,
     budget=(
         "all arms: the same base, problems, test set and pool of samples, 1,800 traces (vrt-equal-raw: all it got), "
-        "200 updates of 32 traces, 2 learning rates chosen on dev; raw samples differ and are shown per arm"
+        "300 updates of 32 traces, 2 learning rates chosen on dev; raw samples differ and are shown per arm"
     ),
     proxy_note=(
         "modulo 7 a wrong chain ends in the right answer one time in seven, so accepted traces of hard problems are "

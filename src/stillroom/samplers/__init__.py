@@ -27,7 +27,7 @@ def make_sampler(
     timeout_s: float = 300.0,
     max_retries: int = 5,
     device: str = "cpu",
-    batch_rows: int = 128,
+    batch_rows: int = 256,
 ) -> Sampler:
     """The sampler that a spec names: ``program``, ``replay:FILE``, ``openai:NAME@URL`` or ``local:PATH``.
 

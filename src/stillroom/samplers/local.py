@@ -36,7 +36,7 @@ class LocalSampler:
     draw lies within `EDGE` of an edge; such draws are counted in `Response.near_ties`.
     """
 
-    def __init__(self, policy: Policy, *, batch_rows: int = 128) -> None:
+    def __init__(self, policy: Policy, *, batch_rows: int = 256) -> None:
         self.policy = policy
         self.batch_rows = batch_rows
 

@@ -131,7 +131,7 @@ class RejectionSampler:
     seed: int
     source: Literal["teacher", "student", "recorded"] = "teacher"
     max_responses: int | None = None
-    chunk_rows: int = 512
+    chunk_rows: int = 2048
     per_turn: int = 16
 
     def run(self, problems: Sequence[Problem], rule: StopRule, folder: Path) -> Iterator[Progress]:
