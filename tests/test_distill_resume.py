@@ -72,11 +72,11 @@ def test_cut_anywhere(where: tuple[str, int], student: Path, whole: Path, tmp_pa
 
 
 def test_cut_between_the_chunks_of_a_pool(student: Path, tmp_path: Path) -> None:
-    """A chunk holds 512 responses; which problems the next one asks must not depend on who asked for the first."""
-    config = small(student, problems=300, samples=2, eval_problems=2)
+    """A chunk holds 2,048 responses; which problems the next one asks must not depend on who asked for the first."""
+    config = small(student, problems=1100, samples=2, eval_problems=2)
     distill(config, tmp_path / "whole")
-    # 256 problems have their two responses after the first chunk.
-    cut_at(config, tmp_path / "cut", ("sample", 256))
+    # 1,024 problems have their two responses after the first chunk.
+    cut_at(config, tmp_path / "cut", ("sample", 1024))
     assert [path.name for path in (tmp_path / "cut" / "traces" / "pool").iterdir()] == ["chunk-00000.parquet"]
     resume(tmp_path / "cut")
     assert fingerprints(tmp_path / "cut") == fingerprints(tmp_path / "whole")

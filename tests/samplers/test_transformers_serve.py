@@ -14,15 +14,18 @@ from pathlib import Path
 
 import pytest
 
+from fixtures_distill import small, write_student
 from stillroom.chat import render_chat
+from stillroom.models.proxies import proxy_path
 from stillroom.samplers import Prompt, SamplingParams
 from stillroom.samplers.budget import Budget
 from stillroom.samplers.cache import ResponseCache
 from stillroom.samplers.openai import OpenAISampler
 from stillroom.types import Finish, Message
+from stillroom.workbench import distill
 
 NEEDED = ("httpx", "fastapi", "uvicorn", "openai")
-START_S = 90.0
+START_S = 240.0
 
 pytestmark = pytest.mark.skipif(
     any(importlib.util.find_spec(name) is None for name in NEEDED), reason=f"needs {', '.join(NEEDED)}"
@@ -30,16 +33,9 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
-    """Base URL, and the folder of the checkpoint that it serves: a blank model that samples."""
-    from stillroom.models.proxies import ProxyLayout, blank_policy, make_tokenizer
-
-    folder = tmp_path_factory.mktemp("served") / "model"
-    layout = ProxyLayout(hidden=16, layers=1, heads=2, kv_heads=2, mlp=32)
-    policy = blank_policy(layout, make_tokenizer(["one two three"], 300), seed=0, chat_format="think")
-    policy.model.generation_config.do_sample = True  # without it the server ignores temperature
-    policy.model.save_pretrained(folder)
-    policy.tokenizer.save_pretrained(folder)
+def served() -> Iterator[tuple[str, Path]]:
+    """Base URL, and the folder of the checkpoint that it serves: a committed proxy that solves short chains."""
+    folder = proxy_path("dart-generator-0.4m")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [sys.executable, "-c", "from transformers.cli.transformers import main; main()", "serve", str(folder)]
@@ -105,3 +101,21 @@ def test_a_served_checkpoint_answers_chats_and_continues_prefixes(served: tuple[
     ((refused, _),) = sampler(name="another").sample(prompts[:1], params)
     assert refused.finish == Finish.ERROR
     assert "another" in (refused.error or "")
+
+
+def test_a_main_job_with_a_served_teacher(served: tuple[str, Path], tmp_path: Path) -> None:
+    url, model = served
+    config = small(
+        write_student(tmp_path / "student"),
+        task="arithmetic:high=2",
+        teacher=f"openai:{model}@{url}",
+        max_new_tokens=48,
+        budget_tokens=20_000,
+        concurrency=2,
+    )
+    result = distill(config, tmp_path / "run")
+    assert result.selection["kept"] >= 6
+    taught = result.arms["teacher"].accuracy
+    assert taught.n == 12
+    assert (taught.value or 0) >= 0.5
+    assert result.cost["teacher_tokens"] == Budget(tmp_path / "run" / "answers" / "ledger.jsonl").spent_tokens
