@@ -43,10 +43,14 @@ def measure(moments: int, seed: int, *, on_moment: Callable[[int, str], None] | 
         moments: how many kills.
         seed: of the moments.
         on_moment: called after each with its number from 1 and what became of it.
+
+    Raises:
+        UserError: no SIGKILL on this system; the code changed meanwhile.
     """
     if os.name != "posix":
         raise UserError("this bench sends SIGKILL and needs Linux or macOS")
     rng = derive_rng("kill-resume", seed)
+    revision = commit()
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -82,10 +86,12 @@ def measure(moments: int, seed: int, *, on_moment: Callable[[int, str], None] | 
             )
             if on_moment is not None:
                 on_moment(len(rows), f"after {rows[-1]['after_stage']}: {differ or 'equal'}")
+    if commit() != revision:
+        raise UserError(f"the code changed under the bench (it was {revision}); run it again, in a checkout of its own")
     equal = sum(row["equal"] for row in rows)
     return {
         "command": " ".join(command_line()),
-        "commit": commit(),
+        "commit": revision,
         "versions": versions(),
         "hardware": hardware(),
         "job": JOB,
