@@ -102,7 +102,8 @@ def lines(
     spread = [v for p in points for v in (p.y, p.low, p.high) if v is not None]
     y_axis = ticks(min([*spread, 0.0] if from_zero else spread), max(spread))
     if percent:
-        y_axis = [tick for tick in y_axis if -1e-9 <= tick <= 1 + 1e-9] if len(y_axis) > 2 else [0.0, 0.5, 1.0]
+        shares = [tick for tick in y_axis if -1e-9 <= tick <= 1 + 1e-9]
+        y_axis = shares if len(shares) > 1 else [0.0, 0.5, 1.0]
     xs = [point.x for point in points]
     named = (
         x_ticks
