@@ -21,7 +21,7 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Batch:
-    """Right-padded rows. Column t of `weights_BT` is the loss weight of *predicting* token t; column 0 is never used."""
+    """Right-padded rows; column t of `weights_BT` is the weight of *predicting* token t, so column 0 is never used."""
 
     ids_BT: torch.Tensor
     weights_BT: torch.Tensor

@@ -7,7 +7,7 @@ Schedule = Literal["constant", "linear", "cosine"]
 
 
 def rate(schedule: Schedule, step: int, total: int, *, peak: float, warmup: float = 0.03) -> float:
-    """Learning rate of step `step` (from 0) of `total`: linear warm-up over the share `warmup`, then the schedule to 0."""
+    """Learning rate of step `step` (from 0) of `total`: linear warm-up over the share `warmup`, then down to 0."""
     ramp = max(1, round(warmup * total))
     if step < ramp:
         return peak * (step + 1) / ramp

@@ -126,7 +126,7 @@ experiment = Experiment(
     student="proxy:dart-student-0.4m",
     params=SamplingParams(temperature=1.0, max_new_tokens=64),
     presets={
-        "smoke": Setup(_arms(Sizes(24, 8, 4)), 12, 12, 6, TrainConfig(steps=2, batch_size=8), lr_trials=(1e-3,)),
+        "smoke": Setup(_arms(Sizes(24, 8, 4)), 12, 6, 6, TrainConfig(steps=2, batch_size=8), lr_trials=(1e-3,)),
         "proxy": Setup(_arms(Sizes(1800, 256)), 900, 600, 120, TrainConfig(steps=300), lr_trials=(2e-3, 3e-3)),
     },
     default_arms=("vrt", "uniform", "prop2diff"),
