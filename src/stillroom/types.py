@@ -91,6 +91,8 @@ class Response(Noun):
     """The sampled ids, including the end token when there was one; None when the sampler does not know them."""
     logp_policy: tuple[float, ...] | None = None
     """Per sampled token: log-probability under logits / temperature, before top-p and bans."""
+    raw_logits: tuple[float, ...] | None = None
+    """Per sampled token: its logit, not divided by the temperature; None unless `SamplingParams.raw_logits` asked."""
     tokenizer: str | None = None
     """Fingerprint of the vocabulary that `token_ids` belongs to."""
     usage: Usage = Usage()

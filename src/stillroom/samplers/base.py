@@ -9,6 +9,21 @@ from stillroom.seeds import derive_seed
 from stillroom.types import Message, Noun, Problem, Response
 
 
+class StepStartBan(Noun):
+    """The first step of the continuation must not begin with one of these words; lifted per row after `until`.
+
+    Only text that is sampled counts, not `Prompt.prefix`. White space before the first text is skipped; blank lines
+    there neither start the step nor lift the ban. Words are compared whole and without regard to case: "But" forbids
+    "but, no" and allows "Butter". A token is forbidden when with it the step's text equals a word, or holds a word
+    followed by a character that is neither letter, digit nor underscore. Tokens that end a turn are never forbidden.
+    """
+
+    words: tuple[Annotated[str, Field(pattern=r"^\S(.*\S)?$")], ...] = Field(min_length=1)
+    """Words or phrases: ``But``, ``Going back``."""
+    until: str = Field("\n\n", min_length=1)
+    """Ends the first step."""
+
+
 class SamplingParams(Noun):
     """How to draw."""
 
@@ -20,6 +35,10 @@ class SamplingParams(Noun):
     max_new_tokens: int = Field(256, ge=1)
     stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     """Strings that end a response; they are not part of its text."""
+    constraint: StepStartBan | None = None
+    """What may not be drawn; samplers that cannot see to it refuse it."""
+    raw_logits: bool = False
+    """Fill `Response.raw_logits`; only local models know them."""
 
 
 class Prompt(Noun):
