@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stillroom.chat import Tokenised
-from stillroom.errors import TrainingStopped
-from stillroom.learn.batches import Row, collate, plan, require_trained, split_rows
+from stillroom.errors import TrainingStopped, UserError
+from stillroom.learn.batches import Row, collate, examples, plan, require_sizes, require_trained, split
 from stillroom.learn.schedules import rate
 from stillroom.learn.training import TrainConfig
 from stillroom.seeds import derive_rng
@@ -18,12 +18,14 @@ def row(name: str, length: int, weight: float = 1.0) -> Row:
 
 
 def test_rows_are_padded_on_the_right_with_tokens_that_weigh_nothing() -> None:
-    batch = collate([row("a", 2, 0.5), row("b", 4)], pad_id=9)
-    assert batch.ids_BT.tolist() == [[1, 2, 9, 9], [1, 2, 3, 4]]
-    assert batch.weights_BT.tolist() == [[0, 0.5, 0, 0], [0, 1, 1, 1]]
+    batch = collate([(row("a", 2, 0.5),), (row("b", 4),)], pad_id=9)
+    assert batch.ids_LT.tolist() == [[1, 2, 9, 9], [1, 2, 3, 4]]
+    assert batch.weights_LT.tolist() == [[0, 0.5, 0, 0], [0, 1, 1, 1]]
+    assert batch.row_LT.tolist() == [[0, 0, -1, -1], [1, 1, 1, 1]]
+    assert batch.positions_LT is None
     assert batch.row_ids == ("a", "b")
     assert batch.trained_tokens == 4
-    assert batch.ids_BT.dtype == torch.long
+    assert batch.ids_LT.dtype == torch.long
 
 
 @given(
@@ -58,22 +60,55 @@ def test_mixed_lengths_leave_little_padding(mix: str) -> None:
 
     def fill(batches: list[list[int]]) -> float:
         """Real tokens over those that the learner computes."""
-        micro = [part for batch in batches for part in split_rows([row(str(i), lengths[i]) for i in batch], 4096)]
-        return sum(lengths) / sum(len(part) * max(len(r.tokens.ids) for r in part) for part in micro)
+        micro = [part for batch in batches for part in split([(row(str(i), lengths[i]),) for i in batch], 4096)]
+        return sum(lengths) / sum(len(part) * max(len(r.tokens.ids) for (r,) in part) for part in micro)
 
     assert fill(plan(lengths, 32, seed=0, epoch=0)) >= 0.9
     # In the order of the file, and cut no smaller than need be, padding would take its share.
     assert sum(lengths) / sum(32 * max(lengths[i : i + 32]) for i in range(0, 2000, 32)) < 0.6
 
 
-@given(st.lists(st.integers(1, 40), min_size=1, max_size=30), st.integers(1, 120))
-def test_micro_batches_hold_every_row_within_their_limit(lengths: list[int], limit: int) -> None:
-    rows = [row(str(i), length) for i, length in enumerate(lengths)]
-    parts = split_rows(rows, limit)
-    assert sorted(r.id for part in parts for r in part) == sorted(r.id for r in rows)
+def test_packed_rows_share_lines_and_nothing_else() -> None:
+    """Lengths 4, 3, 1, 2 on lines of 4: first fit, longest first, gives [4], [3, 1], [2]."""
+    rows = [(row("a", 4),), (row("b", 3),), (row("c", 1),), (row("d", 2, 0.5),)]
+    batch = collate(rows, pad_id=9, packed=True)
+    assert batch.ids_LT.tolist() == [[1, 2, 3, 4], [1, 2, 3, 1], [1, 2, 9, 9]]
+    assert batch.row_LT.tolist() == [[0, 0, 0, 0], [1, 1, 1, 2], [3, 3, -1, -1]]
+    # No row's first token is predicted from the row before it.
+    assert batch.weights_LT.tolist() == [[0, 1, 1, 1], [0, 1, 1, 0], [0, 0.5, 0, 0]]
+    assert batch.positions_LT is not None
+    assert batch.positions_LT.tolist() == [[0, 1, 2, 3], [0, 1, 2, 0], [0, 1, 0, 1]]
+
+
+def test_rows_of_a_group_stand_together_the_best_first() -> None:
+    rows = [
+        Row("b1", row("", 2).tokens, "b", 0.0),
+        row("alone", 3),
+        Row("a1", row("", 2).tokens, "a", -2.0),
+        Row("b2", row("", 5).tokens, "b", 1.0),
+        Row("a2", row("", 2).tokens, "a", -1.0),
+    ]
+    found = examples(rows)
+    assert [[r.id for r in example] for example in found] == [["b2", "b1"], ["alone"], ["a2", "a1"]]
+    batch = collate(found, pad_id=0)
+    assert batch.group_R.tolist() == [0, 0, 1, 2, 2]
+    assert batch.score_R.tolist() == [1, 0, 0, -1, -2]
+    assert batch.groups == 3
+    with pytest.raises(UserError, match="'dpo' compares 2 rows of a group, and traces alone make a group of 1"):
+        require_sizes(found, 2, 2, "dpo")
+    require_sizes(found, 1, None, "sft")
+
+
+@given(st.lists(st.lists(st.integers(1, 40), min_size=1, max_size=4), min_size=1, max_size=30), st.integers(1, 120))
+def test_micro_batches_hold_every_example_within_their_limit(lengths: list[list[int]], limit: int) -> None:
+    batch = [tuple(row(f"{i}/{k}", n) for k, n in enumerate(group)) for i, group in enumerate(lengths)]
+    parts = split(batch, limit)
+    # Whole examples, each once.
+    assert sorted(example[0].id for part in parts for example in part) == sorted(example[0].id for example in batch)
     for part in parts:
-        # A row longer than the limit stands alone: it is never cut.
-        assert len(part) == 1 or len(part) * max(len(r.tokens.ids) for r in part) <= limit
+        rows = [r for example in part for r in example]
+        # One larger than the limit stands alone: it is never cut.
+        assert len(part) == 1 or len(rows) * max(len(r.tokens.ids) for r in rows) <= limit
 
 
 def test_a_batch_that_trains_nothing_is_named() -> None:

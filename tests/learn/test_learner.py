@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -11,8 +12,9 @@ import torch
 from fixtures_models import fresh, llama_policy, qwen2_policy, rows, taught
 from stillroom.chat import Tokenised
 from stillroom.errors import CheckpointError, TrainingStopped, UserError
+from stillroom.learn.adapt.base import AdamW
 from stillroom.learn.batches import Batch, Row
-from stillroom.learn.learner import AdamW, Learner
+from stillroom.learn.learner import Learner
 from stillroom.learn.objectives.base import LossSum, View
 from stillroom.learn.objectives.sft import SFT
 from stillroom.learn.training import TrainConfig, train
@@ -167,6 +169,7 @@ class Exploding:
 
     name: str = "exploding"
     needs: frozenset[str] = frozenset()
+    compares: Literal["rows"] = "rows"
 
     def denominator(self, batch: Batch) -> float:
         return 1.0

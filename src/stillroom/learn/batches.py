@@ -1,53 +1,133 @@
-"""From tokenised conversations to batches: which rows meet in which step, and how they are padded."""
+"""From tokenised conversations to batches: which rows meet in which step, and how they are padded or packed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from random import Random
+from typing import NamedTuple, Protocol
 
 import torch
 
 from stillroom.chat import Tokenised
-from stillroom.errors import TrainingStopped
+from stillroom.errors import TrainingStopped, UserError
 from stillroom.seeds import derive_rng
 
 
 class Row(NamedTuple):
-    """One training example."""
+    """One tokenised conversation."""
 
     id: str
     """Of the trace it came from, for messages."""
     tokens: Tokenised
+    group: str = ""
+    """Rows of one group are compared with each other and never parted; empty: the row stands alone."""
+    score: float = 0.0
+    """Of the row within its group, larger is better: 1 and 0 for the chosen and the rejected row of a pair."""
+
+
+Example = tuple[Row, ...]
+"""What a batch size counts: a row that stands alone, or a whole group, best row first."""
+
+
+def examples(rows: Sequence[Row]) -> list[Example]:
+    """Rows by group, in order of first appearance, each group from its best row to its worst."""
+    found: dict[str, list[Row]] = {}
+    for number, row in enumerate(rows):
+        found.setdefault(row.group or f"\x00{number}", []).append(row)
+    return [tuple(sorted(group, key=lambda row: -row.score)) for group in found.values()]
+
+
+class Transform(Protocol):
+    """Changes the rows of an optimiser batch before anything is computed from them: corruption, other weights.
+
+    It sees the whole batch and a generator that depends on (seed, step) alone, so that the cut into micro-batches and a
+    restored run see the same rows.
+    """
+
+    def __call__(self, rows: Sequence[Row], step: int, rng: Random) -> Sequence[Row]: ...
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Right-padded rows; column t of `weights_BT` is the weight of *predicting* token t, so column 0 is never used."""
+    """Rows on lines of equal length, padded on the right: one row a line, or several when packed.
 
-    ids_BT: torch.Tensor
-    weights_BT: torch.Tensor
+    ``weights_LT[l, t]`` is the weight of *predicting* token t from the tokens before it, so that it is 0 for the first
+    token of every row.
+    """
+
+    ids_LT: torch.Tensor
+    weights_LT: torch.Tensor
+    row_LT: torch.Tensor
+    """Number of the row that a token belongs to; -1 for padding."""
+    positions_LT: torch.Tensor | None
+    """Positions that start again with every row of a packed line; None when there is one row a line."""
+    group_R: torch.Tensor
+    """Number of each row's group (long); rows of a group stand together, the best first."""
+    score_R: torch.Tensor
     row_ids: tuple[str, ...]
 
     @property
     def trained_tokens(self) -> int:
-        return int((self.weights_BT[:, 1:] > 0).sum())
+        return int((self.weights_LT > 0).sum())
+
+    @property
+    def groups(self) -> int:
+        return int(self.group_R[-1]) + 1
 
 
-def collate(rows: Sequence[Row], pad_id: int, device: torch.device | str = "cpu") -> Batch:
-    """Pad rows on the right to the longest; padding weighs nothing."""
-    width = max(len(row.tokens.ids) for row in rows)
-    ids = torch.full((len(rows), width), pad_id, dtype=torch.long)
-    weights = torch.zeros(len(rows), width)
-    for i, row in enumerate(rows):
-        ids[i, : len(row.tokens.ids)] = torch.tensor(row.tokens.ids, dtype=torch.long)
-        weights[i, : len(row.tokens.weights)] = torch.tensor(row.tokens.weights)
-    return Batch(ids.to(device), weights.to(device), tuple(row.id for row in rows))
+def collate(
+    batch: Sequence[Example], pad_id: int, device: torch.device | str = "cpu", *, packed: bool = False
+) -> Batch:
+    """Lay rows on lines as long as the longest row; `packed` puts as many rows on a line as fit (first fit)."""
+    rows = [row for example in batch for row in example]
+    lengths = [len(row.tokens.ids) for row in rows]
+    lines = _first_fit(lengths) if packed else [[i] for i in range(len(rows))]
+    shape = (len(lines), max(lengths))
+    ids = torch.full(shape, pad_id, dtype=torch.long)
+    weights = torch.zeros(shape)
+    row_of = torch.full(shape, -1, dtype=torch.long)
+    positions = torch.arange(shape[1]).repeat(shape[0], 1)
+    for at, line in enumerate(lines):
+        start = 0
+        for i in line:
+            end = start + lengths[i]
+            ids[at, start:end] = torch.tensor(rows[i].tokens.ids, dtype=torch.long)
+            weights[at, start + 1 : end] = torch.tensor(rows[i].tokens.weights[1:])
+            row_of[at, start:end] = i
+            positions[at, start:end] = torch.arange(lengths[i])
+            start = end
+        # Padding counts as one more row: it must not be seen as part of the last one.
+        positions[at, start:] = torch.arange(shape[1] - start)
+    numbers = [number for number, example in enumerate(batch) for _ in example]
+    return Batch(
+        ids_LT=ids.to(device),
+        weights_LT=weights.to(device),
+        row_LT=row_of.to(device),
+        positions_LT=positions.to(device) if packed else None,
+        group_R=torch.tensor(numbers, dtype=torch.long, device=device),
+        score_R=torch.tensor([row.score for row in rows], device=device),
+        row_ids=tuple(row.id for row in rows),
+    )
+
+
+def _first_fit(lengths: Sequence[int]) -> list[list[int]]:
+    """Rows on as few lines of the longest row's length as first fit, longest first, finds."""
+    width, lines, room = max(lengths), list[list[int]](), list[int]()
+    for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        at = next((at for at, left in enumerate(room) if left >= lengths[i]), None)
+        if at is None:
+            lines.append([])
+            room.append(width)
+            at = len(lines) - 1
+        lines[at].append(i)
+        room[at] -= lengths[i]
+    return lines
 
 
 def plan(lengths: Sequence[int], batch_size: int, *, seed: int, epoch: int, window: int = 16) -> list[list[int]]:
-    """The batches of one epoch as row numbers: shuffled, with rows of like length together.
+    """The batches of one epoch as numbers of examples: shuffled, with examples of like length together.
 
-    Rows are shuffled, sorted by length within windows of `window` batches, cut, and the batches shuffled again: padding
-    nearly vanishes while any two rows may still meet. Every row appears exactly once. Depends on the arguments alone.
+    They are shuffled, sorted by length within windows of `window` batches, cut, and the batches shuffled again: padding
+    nearly vanishes while any two may still meet. Every example appears exactly once. Depends on the arguments alone.
     """
     rng = derive_rng("batches", seed, epoch)
     order = list(range(len(lengths)))
@@ -61,21 +141,44 @@ def plan(lengths: Sequence[int], batch_size: int, *, seed: int, epoch: int, wind
     return batches
 
 
-def split_rows(rows: Sequence[Row], max_tokens: int) -> list[list[Row]]:
-    """Cut an optimiser batch into micro-batches of at most `max_tokens` padded tokens, longest rows first."""
-    micro: list[list[Row]] = []
-    for row in sorted(rows, key=lambda row: -len(row.tokens.ids)):
-        if micro and (len(micro[-1]) + 1) * len(micro[-1][0].tokens.ids) <= max_tokens:
-            micro[-1].append(row)
+def width(example: Example) -> int:
+    """Tokens of its longest row."""
+    return max(len(row.tokens.ids) for row in example)
+
+
+def split(batch: Sequence[Example], max_tokens: int) -> list[list[Example]]:
+    """Cut an optimiser batch into micro-batches of at most `max_tokens` padded tokens, longest examples first.
+
+    An example is never cut: one that is larger than the limit makes a micro-batch of its own.
+    """
+    micro: list[list[Example]] = []
+    rows = 0
+    for example in sorted(batch, key=lambda example: -width(example)):
+        if micro and (rows + len(example)) * width(micro[-1][0]) <= max_tokens:
+            micro[-1].append(example)
+            rows += len(example)
         else:
-            micro.append([row])
+            micro.append([example])
+            rows = len(example)
     return micro
 
 
-def require_trained(batch_rows: Sequence[Row], step: int) -> None:
+def require_trained(rows: Sequence[Row], step: int) -> None:
     """Raise TrainingStopped, naming the traces, when a batch would train nothing."""
-    if not any(weight > 0 for row in batch_rows for weight in row.tokens.weights[1:]):
+    if not any(weight > 0 for row in rows for weight in row.tokens.weights[1:]):
         raise TrainingStopped(
-            f"step {step}: no token of traces {', '.join(row.id for row in batch_rows[:5])} carries a loss weight; "
+            f"step {step}: no token of traces {', '.join(row.id for row in rows[:5])} carries a loss weight; "
             "the segments of these traces have weight 0 or do not line up with the chat template"
         )
+
+
+def require_sizes(batch: Sequence[Example], least: int, most: int | None, objective: str) -> None:
+    """Raise UserError, naming the traces, when a group does not have the number of rows that an objective compares."""
+    for example in batch:
+        if len(example) < least or (most is not None and len(example) > most):
+            wanted = f"{least}" if most == least else f"{least} or more"
+            raise UserError(
+                f"objective {objective!r} compares {wanted} rows of a group, and traces "
+                f"{', '.join(row.id for row in example[:5])} make a group of {len(example)}; give rows of one problem "
+                "the same `group`"
+            )

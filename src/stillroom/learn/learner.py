@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +11,22 @@ from safetensors.torch import load_file, save_file
 
 from stillroom.errors import CheckpointError, TrainingStopped, UserError
 from stillroom.io import read_json, write_json
-from stillroom.learn.batches import Row, collate, require_trained, split_rows
-from stillroom.learn.objectives.base import Objective, View
-from stillroom.models.policy import Policy, Sidecar, load_policy, save_policy
+from stillroom.learn.adapt.base import AdamW, Adapt, AdaptReport, Full, Moving
+from stillroom.learn.batches import (
+    Example,
+    Row,
+    Transform,
+    collate,
+    examples,
+    require_sizes,
+    require_trained,
+    split,
+)
+from stillroom.learn.objectives.base import Objective, Reference, View
+from stillroom.models.policy import Policy, Sidecar, load_policy, require_packing, save_policy
+from stillroom.seeds import derive_rng
 
-
-@dataclass(frozen=True)
-class AdamW:
-    """Settings of the optimiser; the defaults are PyTorch's, with no weight decay."""
-
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
-    weight_decay: float = 0.0
-    max_grad_norm: float = 1.0
+_SIZES: dict[str, tuple[int, int | None]] = {"rows": (1, None), "pairs": (2, 2), "groups": (2, None)}
 
 
 @dataclass(frozen=True)
@@ -33,122 +36,156 @@ class StepReport:
     step: int
     loss: float
     grad_norm: float
+    """Before clipping."""
+    update_norm: float
+    """Of the change to the weights, weight decay aside."""
     lr: float
     trained_tokens: int
     computed_tokens: int
     """Including padding; trained and prompt tokens over this is the fill."""
     real_tokens: int
+    diagnostics: dict[str, float] = field(default_factory=dict)
+    """Means of what the objective reports, e.g. the log-probability of chosen rows."""
 
 
 class Learner:
-    """Trains a policy in place with one objective at a time.
+    """Trains a policy in place with one objective, moving the weights that `adapt` chooses.
 
     ``forward_backward`` takes a whole optimiser batch, cuts it into micro-batches and accumulates gradients of
     ``sum / denominator`` with the denominator of the whole batch; ``step`` clips and updates.
 
+    Args:
+        reference: a policy that stays as it is, for objectives that need one. An adapter provides its own: the policy
+            without it.
+        transforms: applied in turn to the rows of every optimiser batch.
+        seed: of what is drawn here: new adapter weights, masks, transforms.
+        micro_tokens: most padded tokens of a micro-batch.
+        packed: lay several rows on a line, without seeing each other, where the layout is known to keep them apart.
+
     Raises:
-        UserError: at construction, when the objective needs what this learner does not have.
+        UserError: at construction, when the objective needs what this learner does not have, when nothing would move,
+            or when the layout cannot be packed.
         TrainingStopped: on a batch without trained tokens and on a loss or gradient that is not finite.
     """
 
     def __init__(
-        self, policy: Policy, objective: Objective, *, optimizer: AdamW | None = None, micro_tokens: int = 4096
+        self,
+        policy: Policy,
+        objective: Objective,
+        *,
+        adapt: Adapt | None = None,
+        optimizer: AdamW | None = None,
+        reference: Policy | None = None,
+        transforms: Sequence[Transform] = (),
+        seed: int = 0,
+        micro_tokens: int = 4096,
+        packed: bool = False,
     ) -> None:
-        if objective.needs:
-            raise UserError(f"objective {objective.name!r} needs {', '.join(sorted(objective.needs))}")
+        if packed:
+            require_packing(policy)
         self.policy = policy
         self.objective = objective
         self.settings = optimizer or AdamW()
         self.micro_tokens = micro_tokens
         self.steps = 0
         self.trained_tokens = 0
-        self._named = [(name, p) for name, p in policy.model.named_parameters() if p.requires_grad]
-        self._optimizer = torch.optim.AdamW(
-            [p for _, p in self._named],
-            betas=self.settings.betas,
-            eps=self.settings.eps,
-            weight_decay=self.settings.weight_decay,
-            fused=True,
-        )
-        self._pending: dict[str, float] = {}
-        self._pending_ids: tuple[str, ...] = ()
+        self._transforms = tuple(transforms)
+        self._seed = seed
+        self._packed = packed
+        chosen = adapt or Full()
+        self._moving: Moving = chosen.attach(policy, self.settings, seed=seed)
+        self._reference = _reference(reference, self._moving)
+        require_fit(objective, chosen.name, self._moving.provides | ({"reference"} if reference else set()))
+        self._pending: _Pending | None = None
 
     def forward_backward(self, rows: Sequence[Row]) -> float:
         """Accumulate the gradient of one optimiser batch; returns its loss."""
+        for number, transform in enumerate(self._transforms):
+            rows = transform(rows, self.steps, derive_rng("transform", self._seed, number, self.steps))
         require_trained(rows, self.steps)
-        batches = [
-            collate(part, self.policy.pad_id, self.policy.device) for part in split_rows(rows, self.micro_tokens)
-        ]
-        denominator = sum(self.objective.denominator(batch) for batch in batches)
+        batch = examples(rows) if self.objective.compares != "rows" else [(row,) for row in rows]
+        require_sizes(batch, *_SIZES[self.objective.compares], self.objective.name)
+        device, pad = self.policy.device, self.policy.pad_id
+        micro: list[list[Example]] = split(batch, self.micro_tokens)
+        batches = [collate(part, pad, device, packed=self._packed) for part in micro]
+        denominator = sum(self.objective.denominator(part) for part in batches)
         self.policy.model.train()
-        loss = 0.0
-        for batch in batches:
-            result = self.objective(View(self.policy), batch)
+        loss, diagnostics = 0.0, dict[str, float]()
+        for part in batches:
+            result = self.objective(View(self.policy, self._reference), part)
             (result.total / denominator).backward()
             loss += float(result.total.detach()) / denominator
+            for name, value in result.diagnostics.items():
+                diagnostics[name] = diagnostics.get(name, 0.0) + value / denominator
         self.policy.model.eval()
         if not math.isfinite(loss):
             raise TrainingStopped(
                 f"step {self.steps}: the loss is {loss} on traces {', '.join(r.id for r in rows[:5])}; "
                 "lower the learning rate or look at these traces"
             )
-        self._pending = {
-            "loss": self._pending.get("loss", 0.0) + loss,
-            "trained": self._pending.get("trained", 0) + sum(b.trained_tokens for b in batches),
-            "computed": self._pending.get("computed", 0) + sum(b.ids_BT.numel() for b in batches),
-            "real": self._pending.get("real", 0) + sum(len(r.tokens.ids) for r in rows),
-        }
-        self._pending_ids = tuple(row.id for row in rows)
+        pending = self._pending or _Pending()
+        pending.loss += loss
+        pending.trained += sum(part.trained_tokens for part in batches)
+        pending.computed += sum(part.ids_LT.numel() for part in batches)
+        pending.real += sum(len(row.tokens.ids) for row in rows)
+        pending.row_ids = tuple(row.id for row in rows)
+        for name, value in diagnostics.items():
+            pending.diagnostics[name] = pending.diagnostics.get(name, 0.0) + value
+        self._pending = pending
         return loss
 
     def step(self, lr: float) -> StepReport:
         """Clip, update with this learning rate, clear the gradient."""
-        if not self._pending:
+        pending = self._pending
+        if pending is None:
             raise UserError("step() without forward_backward(): there is no gradient to apply")
-        norm = float(torch.nn.utils.clip_grad_norm_([p for _, p in self._named], self.settings.max_grad_norm))
+        norm = self._moving.clip(self.settings.max_grad_norm)
         if not math.isfinite(norm):
             raise TrainingStopped(
-                f"step {self.steps}: the gradient norm is {norm} on traces {', '.join(self._pending_ids[:5])}; "
+                f"step {self.steps}: the gradient norm is {norm} on traces {', '.join(pending.row_ids[:5])}; "
                 "lower the learning rate"
             )
-        for group in self._optimizer.param_groups:
-            group["lr"] = lr
-        self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
+        update_norm = self._moving.step(lr)
         self.steps += 1
-        self.trained_tokens += int(self._pending["trained"])
-        report = StepReport(
+        self.trained_tokens += pending.trained
+        self._pending = None
+        return StepReport(
             step=self.steps,
-            loss=self._pending["loss"],
+            loss=pending.loss,
             grad_norm=norm,
+            update_norm=update_norm,
             lr=lr,
-            trained_tokens=int(self._pending["trained"]),
-            computed_tokens=int(self._pending["computed"]),
-            real_tokens=int(self._pending["real"]),
+            trained_tokens=pending.trained,
+            computed_tokens=pending.computed,
+            real_tokens=pending.real,
+            diagnostics=pending.diagnostics,
         )
-        self._pending = {}
-        return report
+
+    def report(self) -> AdaptReport:
+        """How many weights move and what their optimiser holds."""
+        return self._moving.report()
+
+    def export(self, path: Path, *, sidecar: Sidecar) -> None:
+        """The trained model alone, adapters merged in: a checkpoint like any other."""
+        save_policy(self.policy, path, sidecar=sidecar, weights=self._moving.final_weights())
 
     def save(self, path: Path, *, sidecar: Sidecar, extra: dict[str, Any] | None = None) -> None:
-        """Weights, optimiser moments, RNG and counters; safetensors and JSON only. The folder is whole or absent.
+        """Weights, optimiser state, RNG and counters; safetensors and JSON only. The folder is whole or absent.
 
         Args:
             extra: what the caller needs to go on from here (its own position), returned by `restore`.
         """
         if self._pending:
             raise UserError("save() between forward_backward() and step(): the gradient would be lost")
-        tensors = {"rng.torch": torch.get_rng_state()}
-        for name, parameter in self._named:
-            for key, value in self._optimizer.state.get(parameter, {}).items():
-                tensors[f"{key}.{name}"] = value.detach().cpu().contiguous()
         beside = path.with_name(f".{path.name}.state")
         beside.mkdir(parents=True, exist_ok=True)
+        tensors = {"rng.torch": torch.get_rng_state(), **self._moving.tensors()}
         save_file(tensors, str(beside / "optimizer.safetensors"))
         write_json(
             beside / "learner.json",
             {"steps": self.steps, "trained_tokens": self.trained_tokens, "extra": extra or {}},
         )
-        save_policy(self.policy, path, sidecar=sidecar, also=beside)
+        save_policy(self.policy, path, sidecar=sidecar, weights=self._moving.stored_weights(), also=beside)
 
     @classmethod
     def restore(
@@ -157,22 +194,69 @@ class Learner:
         objective: Objective,
         *,
         device: str = "cpu",
+        adapt: Adapt | None = None,
         optimizer: AdamW | None = None,
+        reference: Policy | None = None,
+        transforms: Sequence[Transform] = (),
+        seed: int = 0,
         micro_tokens: int = 4096,
+        packed: bool = False,
     ) -> tuple["Learner", dict[str, Any]]:
-        """The learner as `save` left it, and the caller's `extra`; raises CheckpointError when a part is missing."""
-        learner = cls(load_policy(path, device=device), objective, optimizer=optimizer, micro_tokens=micro_tokens)
+        """The learner as `save` left it, and the caller's `extra`; the other arguments are those it was made with.
+
+        Raises:
+            CheckpointError: when a part is missing or damaged.
+        """
+        learner = cls(
+            load_policy(path, device=device),
+            objective,
+            adapt=adapt,
+            optimizer=optimizer,
+            reference=reference,
+            transforms=transforms,
+            seed=seed,
+            micro_tokens=micro_tokens,
+            packed=packed,
+        )
         try:
             state = read_json(path / "learner.json")
             tensors = load_file(str(path / "optimizer.safetensors"))
         except (OSError, ValueError) as error:
             raise CheckpointError(f"{path}: not a training checkpoint ({error})") from error
-        for name, parameter in learner._named:
-            keys = [key for key in ("step", "exp_avg", "exp_avg_sq") if f"{key}.{name}" in tensors]
-            if state["steps"] and len(keys) != 3:
-                raise CheckpointError(f"{path}: optimizer.safetensors lacks the moments of {name}")
-            # `step` stays on the CPU unless the optimiser is fused on a device: PyTorch moves it when it needs to.
-            learner._optimizer.state[parameter] = {key: tensors[f"{key}.{name}"].to(parameter.device) for key in keys}
+        try:
+            learner._moving.load(tensors, state["steps"])
+        except CheckpointError as error:
+            raise CheckpointError(f"{path}: {error}") from error
         torch.set_rng_state(tensors["rng.torch"])
         learner.steps, learner.trained_tokens = state["steps"], state["trained_tokens"]
         return learner, state["extra"]
+
+
+@dataclass
+class _Pending:
+    """What has been accumulated since the last step."""
+
+    loss: float = 0.0
+    trained: int = 0
+    computed: int = 0
+    real: int = 0
+    row_ids: tuple[str, ...] = ()
+    diagnostics: dict[str, float] = field(default_factory=dict)
+
+
+def require_fit(objective: Objective, adapt: str, provided: "frozenset[str] | set[str]") -> None:
+    """Raise UserError with the reason when an objective needs what neither the weights' choice nor the caller has."""
+    missing = sorted(objective.needs - provided)
+    if missing:
+        raise UserError(
+            f"objective {objective.name!r} needs {', '.join(missing)}, which adapt {adapt!r} does not provide"
+            + ("; give Learner(..., reference=POLICY), or use an adapter (LoRA)" if "reference" in missing else "")
+        )
+
+
+def _reference(given: Policy | None, moving: Moving) -> Reference | None:
+    if given is not None:
+        from contextlib import nullcontext
+
+        return lambda: nullcontext(given)
+    return moving.reference if "reference" in moving.provides else None

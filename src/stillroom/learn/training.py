@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import Field
 
 from stillroom.errors import TrainingStopped
-from stillroom.learn.batches import Row, plan
+from stillroom.learn.batches import Row, examples, plan, width
 from stillroom.learn.learner import Learner, StepReport
 from stillroom.learn.schedules import Schedule, rate
 from stillroom.types import Noun
@@ -19,7 +19,7 @@ class TrainConfig(Noun):
     """Passes over the data; a fraction stops within a pass. Ignored when `steps` is given."""
     steps: int | None = Field(None, ge=1)
     batch_size: int = Field(32, ge=1)
-    """Examples per optimiser step."""
+    """Examples per optimiser step; a pair or group is one example."""
     lr: float = Field(2e-5, gt=0)
     """Peak learning rate."""
     schedule: Schedule = "cosine"
@@ -28,9 +28,9 @@ class TrainConfig(Noun):
     too_long: Literal["drop", "stop"] = "drop"
     """What to do with an example that exceeds the model's positions: drop and count it, or stop. Never truncated."""
 
-    def total_steps(self, rows: int) -> int:
+    def total_steps(self, examples: int) -> int:
         """Optimiser steps for that many examples."""
-        per_epoch = -(-rows // self.batch_size)
+        per_epoch = -(-examples // self.batch_size)
         return self.steps if self.steps is not None else max(1, round(self.epochs * per_epoch))
 
 
@@ -45,13 +45,14 @@ def train(learner: Learner, rows: Sequence[Row], config: TrainConfig, *, seed: i
     """
     if not rows:
         raise TrainingStopped("there is nothing to train on: no example was left")
-    lengths = [len(row.tokens.ids) for row in rows]
-    per_epoch = -(-len(rows) // config.batch_size)
-    total = config.total_steps(len(rows))
+    whole = [(row,) for row in rows] if learner.objective.compares == "rows" else examples(rows)
+    lengths = [width(example) for example in whole]
+    per_epoch = -(-len(whole) // config.batch_size)
+    total = config.total_steps(len(whole))
     epoch, batches = -1, []
     while learner.steps < total:
         wanted, at = divmod(learner.steps, per_epoch)
         if wanted != epoch:
             epoch, batches = wanted, plan(lengths, config.batch_size, seed=seed, epoch=wanted)
-        learner.forward_backward([rows[i] for i in batches[at]])
+        learner.forward_backward([row for i in batches[at] for row in whole[i]])
         yield learner.step(rate(config.schedule, learner.steps, total, peak=config.lr, warmup=config.warmup))

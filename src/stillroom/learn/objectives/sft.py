@@ -1,6 +1,7 @@
 """Supervised fine-tuning: weighted cross-entropy of the taught tokens."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from stillroom.learn.batches import Batch
 from stillroom.learn.objectives.base import LossSum, View
@@ -12,9 +13,10 @@ class SFT:
 
     name: str = "sft"
     needs: frozenset[str] = frozenset()
+    compares: Literal["rows"] = "rows"
 
     def denominator(self, batch: Batch) -> float:
-        return float(batch.weights_BT[:, 1:].clamp(min=0).double().sum())
+        return float(batch.weights_LT.clamp(min=0).double().sum())
 
     def __call__(self, view: View, batch: Batch) -> LossSum:
         logp, weights = view.logp_trained(batch)

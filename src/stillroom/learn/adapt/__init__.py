@@ -1,0 +1,1 @@
+"""Which weights move: all, some whole tensors, an adapter, or single entries of each matrix."""

@@ -1,0 +1,236 @@
+"""What it means to choose which weights move, and the two plainest choices: all of them, and whole tensors.
+
+A choice (`Adapt`) is a value; attached to a policy it becomes `Moving`: the weights that move with their optimiser,
+which the learner steps, saves and restores without knowing more. What never moves is frozen and costs no optimiser
+state.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Protocol, cast
+
+import torch
+
+from stillroom.errors import CheckpointError, UserError
+from stillroom.models.policy import Policy
+from stillroom.types import Noun
+
+
+@dataclass(frozen=True)
+class AdamW:
+    """Settings of the optimiser; the defaults are PyTorch's, with no weight decay."""
+
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+
+
+class AdaptReport(Noun):
+    """How much moves, and what that costs beside the model."""
+
+    adapt: str
+    trainable: int
+    """Entries that may move."""
+    total: int
+    """Entries of the model, tied tensors once, adapters included."""
+    share: float
+    optimizer_bytes: int
+    """Moments, masks and statistics as they are held now."""
+
+
+class Moving(Protocol):
+    """The weights of one policy that move, with their optimiser state."""
+
+    @property
+    def provides(self) -> frozenset[str]:
+        """What objectives may need and this choice has, e.g. ``reference``: the policy without its adapter."""
+        ...
+
+    def reference(self) -> AbstractContextManager[Policy]:
+        """The policy as it was before training; only where `provides` names it."""
+        ...
+
+    def clip(self, max_norm: float) -> float:
+        """Scale the gradient of the weights that move down to this norm; returns the norm before (nan, inf: as is)."""
+        ...
+
+    def step(self, lr: float) -> float:
+        """Apply one update and clear the gradient; returns the norm of the change."""
+        ...
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Everything that `load` needs, on the CPU: optimiser state, masks, adapter weights."""
+        ...
+
+    def load(self, tensors: Mapping[str, torch.Tensor], steps: int) -> None:
+        """Take up what `tensors` gave after that many steps; raises CheckpointError naming what is missing."""
+        ...
+
+    def stored_weights(self) -> dict[str, torch.Tensor] | None:
+        """Weights of a checkpoint to go on from, under the plain model's names; None: the module's own."""
+        ...
+
+    def final_weights(self) -> dict[str, torch.Tensor] | None:
+        """Weights of the finished model, adapters merged in, under the plain model's names; None: the module's own."""
+        ...
+
+    def report(self) -> AdaptReport: ...
+
+
+class Adapt(Protocol):
+    """A choice of weights. `attach` may change the policy's module in place (freeze it, add adapters)."""
+
+    @property
+    def name(self) -> str: ...
+
+    def attach(self, policy: Policy, settings: AdamW, *, seed: int) -> Moving:
+        """Raises UserError when nothing of this policy would move, or when the layout is not known to this choice."""
+        ...
+
+
+@dataclass(frozen=True)
+class Full:
+    """Every weight moves."""
+
+    name: str = "full"
+
+    def attach(self, policy: Policy, settings: AdamW, *, seed: int) -> "DenseMoving":
+        named = [(name, p) for name, p in policy.model.named_parameters() if p.requires_grad]
+        return DenseMoving(self.name, policy, named, settings)
+
+
+@dataclass(frozen=True)
+class Freeze:
+    """Only tensors whose name matches one of `train` move (shell patterns, e.g. ``*.mlp.*``); the rest is frozen."""
+
+    train: tuple[str, ...]
+    name: str = "freeze"
+
+    def attach(self, policy: Policy, settings: AdamW, *, seed: int) -> "DenseMoving":
+        named = []
+        for name, parameter in policy.model.named_parameters():
+            moves = any(fnmatchcase(name, pattern) for pattern in self.train)
+            parameter.requires_grad_(moves)
+            if moves:
+                named.append((name, parameter))
+        if not named:
+            names = [name for name, _ in policy.model.named_parameters()]
+            raise UserError(
+                f"train={', '.join(self.train)} matches none of the {len(names)} tensors of {policy.source}, so that "
+                f"nothing would move; its tensors have names like {names[len(names) // 2]!r}"
+            )
+        return DenseMoving(self.name, policy, named, settings)
+
+
+class DenseMoving:
+    """Whole tensors under PyTorch's fused AdamW."""
+
+    provides: frozenset[str] = frozenset()
+
+    def __init__(
+        self,
+        name: str,
+        policy: Policy,
+        named: Sequence[tuple[str, torch.nn.Parameter]],
+        settings: AdamW,
+    ) -> None:
+        self._name = name
+        self._policy = policy
+        self._named = list(named)
+        self._settings = settings
+        self._optimizer = torch.optim.AdamW(
+            [p for _, p in self._named],
+            betas=settings.betas,
+            eps=settings.eps,
+            weight_decay=settings.weight_decay,
+            fused=True,
+        )
+
+    def reference(self) -> AbstractContextManager[Policy]:
+        raise UserError(f"adapt {self._name!r} keeps no policy from before training; give the learner a reference")
+
+    def clip(self, max_norm: float) -> float:
+        return float(torch.nn.utils.clip_grad_norm_([p for _, p in self._named], max_norm))
+
+    def step(self, lr: float) -> float:
+        for group in self._optimizer.param_groups:
+            group["lr"] = lr
+        self._optimizer.step()
+        norm = math.sqrt(sum(self._squared_change(p, lr) for _, p in self._named))
+        self._optimizer.zero_grad(set_to_none=True)
+        return norm
+
+    @torch.no_grad()
+    def _squared_change(self, parameter: torch.nn.Parameter, lr: float) -> float:
+        """Of Adam's part of the last update, read off the moments: a copy of the weights would double the memory."""
+        state = self._optimizer.state.get(parameter)
+        if not state:
+            return 0.0
+        (first, second), step = self._settings.betas, float(state["step"])
+        bias = float(math.sqrt(1 - second**step) / (1 - first**step))
+        # lr * m_hat / (sqrt(v_hat) + eps) with both bias corrections drawn together.
+        eps = self._settings.eps * math.sqrt(1 - second**step)
+        squared = float((state["exp_avg"] / (state["exp_avg_sq"].sqrt() + eps)).square().sum())
+        return lr * lr * bias * bias * squared
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        return {
+            f"{key}.{name}": value.detach().cpu().contiguous()
+            for name, parameter in self._named
+            for key, value in self._optimizer.state.get(parameter, {}).items()
+        }
+
+    def load(self, tensors: Mapping[str, torch.Tensor], steps: int) -> None:
+        for name, parameter in self._named:
+            keys = [key for key in ("step", "exp_avg", "exp_avg_sq") if f"{key}.{name}" in tensors]
+            if steps and len(keys) != 3:
+                raise CheckpointError(f"optimizer.safetensors lacks the moments of {name}")
+            # `step` stays on the CPU unless the optimiser is fused on a device: PyTorch moves it when it needs to.
+            self._optimizer.state[parameter] = {key: tensors[f"{key}.{name}"].to(parameter.device) for key in keys}
+
+    def stored_weights(self) -> dict[str, torch.Tensor] | None:
+        return None
+
+    def final_weights(self) -> dict[str, torch.Tensor] | None:
+        return None
+
+    def report(self) -> AdaptReport:
+        held = (value for state in self._optimizer.state.values() for value in state.values())
+        return share_report(
+            self._name,
+            self._policy,
+            trainable=sum(p.numel() for _, p in self._named),
+            optimizer_bytes=sum(value.numel() * value.element_size() for value in held),
+        )
+
+
+def share_report(name: str, policy: Policy, *, trainable: int, optimizer_bytes: int) -> AdaptReport:
+    """The report of that many moving entries of a policy."""
+    total = policy.num_parameters()
+    return AdaptReport(
+        adapt=name, trainable=trainable, total=total, share=trainable / total, optimizer_bytes=optimizer_bytes
+    )
+
+
+def linear_weights(policy: Policy) -> dict[str, torch.nn.Parameter]:
+    """The weight matrices of all linear modules but the output head, under their names in the model.
+
+    These are what adapters and masks work on; embeddings (also where the head is tied to them), biases and norms are
+    left alone.
+
+    Raises:
+        UserError: a policy without linear modules.
+    """
+    head = policy.model.get_output_embeddings()
+    found = {
+        f"{name}.weight": cast(torch.nn.Parameter, module.weight)
+        for name, module in policy.model.named_modules()
+        if isinstance(module, torch.nn.Linear) and module is not head
+    }
+    if not found:
+        raise UserError(f"{policy.source}: no linear module was found whose weights could be adapted")
+    return found
