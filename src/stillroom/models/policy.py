@@ -21,6 +21,9 @@ from stillroom.types import Noun
 LAYOUTS = ("qwen2", "llama")
 """Model types that are tested to load, sample, train, save and reopen with the same logits."""
 
+PACKABLE = ("qwen2", "llama", "gemma", "gpt_neox")
+"""Model types whose attention keeps the rows of a packed line apart by their positions."""
+
 SIDECAR = "stillroom.json"
 """What a checkpoint of ours says beside the Hugging Face files."""
 
@@ -66,9 +69,15 @@ class Policy:
     def num_parameters(self) -> int:
         return sum(p.numel() for p in self.model.parameters())
 
-    def hidden(self, ids_BT: torch.Tensor) -> torch.Tensor:
-        """Last hidden states [B, T, D] of right-padded ids; causal attention makes a padding mask unnecessary."""
-        states: torch.Tensor = self.model.base_model(input_ids=ids_BT, use_cache=False).last_hidden_state
+    def hidden(self, ids_BT: torch.Tensor, positions_BT: torch.Tensor | None = None) -> torch.Tensor:
+        """Last hidden states [B, T, D] of right-padded ids; causal attention makes a padding mask unnecessary.
+
+        Args:
+            positions_BT: of packed lines: positions that start again at 0 with every row, so that a row sees itself
+                alone (`require_packing`).
+        """
+        packing = {} if positions_BT is None else {"position_ids": positions_BT}
+        states: torch.Tensor = self.model.base_model(input_ids=ids_BT, use_cache=False, **packing).last_hidden_state
         return states
 
     def logits(self, hidden_ND: torch.Tensor) -> torch.Tensor:
@@ -177,6 +186,7 @@ def save_policy(
     sidecar: Sidecar,
     card: str = "",
     dtype: torch.dtype | None = None,
+    weights: Mapping[str, torch.Tensor] | None = None,
     also: Path | None = None,
 ) -> None:
     """Write the checkpoint beside the target and rename: the folder is whole or absent.
@@ -185,16 +195,18 @@ def save_policy(
         path: the folder to create; an existing one is replaced.
         card: text of README.md, the model card.
         dtype: of the stored weights; None keeps them as they are.
+        weights: stored instead of the module's own, under the same names: a model with its adapter merged in.
         also: a folder whose files are moved into the checkpoint before it appears.
     """
     temporary = path.with_name(f".{path.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    state: dict[str, torch.Tensor] | None = None
+    state = None if weights is None else dict(weights)
     if dtype is not None:
         # Weights that are tied must stay one tensor, or they would be stored twice.
-        narrow = {tensor.data_ptr(): tensor.to(dtype) for tensor in policy.model.state_dict().values()}
-        state = {name: narrow[tensor.data_ptr()] for name, tensor in policy.model.state_dict().items()}
+        state = policy.model.state_dict() if state is None else state
+        narrow = {tensor.data_ptr(): tensor.to(dtype) for tensor in state.values()}
+        state = {name: narrow[tensor.data_ptr()] for name, tensor in state.items()}
     policy.model.save_pretrained(str(temporary), state_dict=state)
     if dtype is not None:
         config = read_json(temporary / "config.json")
@@ -262,6 +274,16 @@ def resolve_student(name: str) -> str:
     from stillroom.models.proxies import proxy_path
 
     return str(proxy_path(name.removeprefix("proxy:")))
+
+
+def require_packing(policy: Policy) -> None:
+    """Raise UserError for a layout in which the rows of a packed line would see each other."""
+    layout = policy.model.config.model_type
+    if layout not in PACKABLE:
+        raise UserError(
+            f"{policy.source}: rows of layout {layout!r} cannot be packed without seeing each other (known to keep "
+            f"them apart: {', '.join(PACKABLE)}); train without packing"
+        )
 
 
 def require_prompt_fits(policy: Policy, length: int, what: str) -> None:
