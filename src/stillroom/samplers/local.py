@@ -1,14 +1,17 @@
 """Sampling from a policy in this process: one prefill per prompt, per-row seeds, finished rows dropped."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from transformers import DynamicCache
 
 from stillroom.chat import render_chat
+from stillroom.models.decoding import prefill, select, step
 from stillroom.models.policy import Policy, require_prompt_fits
+from stillroom.models.tokens import token_bytes
+from stillroom.samplers.automata import TokenAutomaton, Vocabulary, ban_automaton, stop_automaton, vocabulary
 from stillroom.samplers.base import Prompt, SamplingParams, response_seed
 from stillroom.types import Finish, Response, Usage
 
@@ -18,15 +21,29 @@ GREEDY_GAP = 1e-4
 """The same for the gap between the two largest logits of a greedy choice."""
 
 
-@dataclass
-class _Row:
+class _Row(NamedTuple):
     prompt: int
     offset: int
     seed: int
-    ids: list[int] = field(default_factory=list)
-    logps: list[float] = field(default_factory=list)
-    finish: Finish = Finish.LENGTH
-    near_ties: int = 0
+
+
+@dataclass
+class _Drawn:
+    """What was drawn for the rows of a batch; the first `length_B` columns of a row count."""
+
+    tokens_BT: torch.Tensor
+    logp_BT: torch.Tensor
+    raw_BT: torch.Tensor
+    ties_B: torch.Tensor
+    length_B: torch.Tensor
+    stopped_B: torch.Tensor
+
+
+class _Tables(NamedTuple):
+    """A `TokenAutomaton` on the policy's device."""
+
+    next_SV: torch.Tensor
+    marked_SV: torch.Tensor
 
 
 class LocalSampler:
@@ -39,6 +56,8 @@ class LocalSampler:
     def __init__(self, policy: Policy, *, batch_rows: int = 256) -> None:
         self.policy = policy
         self.batch_rows = batch_rows
+        self._vocabulary: Vocabulary | None = None
+        """Made when something needs it."""
 
     @property
     def id(self) -> str:
@@ -64,113 +83,142 @@ class LocalSampler:
         rows = [_Row(i, j, response_seed(prompt, j)) for i, prompt in enumerate(prompts) for j in range(params.n)]
         # Rows of one prompt stay together (one prefill), prompts of like length share a batch (little padding).
         rows.sort(key=lambda row: (len(encoded[row.prompt]), row.prompt, row.offset))
-        for batch in _chunks(rows, self.batch_rows):
-            self._run(batch, encoded, params)
+        answers: list[list[Response | None]] = [[None] * params.n for _ in prompts]
+        for start in range(0, len(rows), self.batch_rows):
+            batch = rows[start : start + self.batch_rows]
+            for row, answer in zip(batch, self._responses(batch, encoded, params), strict=True):
+                answers[row.prompt][row.offset] = answer
             if on_progress is not None:
                 on_progress(len(batch))
-        answers: list[list[Response | None]] = [[None] * params.n for _ in prompts]
-        for row in rows:
-            answers[row.prompt][row.offset] = self._response(row, len(encoded[row.prompt]), params)
         return [[answer for answer in found if answer is not None] for found in answers]
 
     @torch.inference_mode()
-    def _run(self, rows: list[_Row], encoded: list[list[int]], params: SamplingParams) -> None:
-        policy, device = self.policy, self.policy.device
-        prompt_order = list(dict.fromkeys(row.prompt for row in rows))
-        width = max(len(encoded[i]) for i in prompt_order)
-        ids = torch.full((len(prompt_order), width), policy.pad_id, dtype=torch.long)
-        mask = torch.zeros_like(ids)
-        for at, i in enumerate(prompt_order):
-            ids[at, width - len(encoded[i]) :] = torch.tensor(encoded[i])
-            mask[at, width - len(encoded[i]) :] = 1
-        ids, mask = ids.to(device), mask.to(device)
-        positions = (mask.cumsum(1) - 1).clamp(min=0)
-        cache = DynamicCache(config=policy.model.config)
-        hidden = policy.model.base_model(
-            input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
-        ).last_hidden_state[:, -1]
-        index = torch.tensor([prompt_order.index(row.prompt) for row in rows], device=device)
-        cache.batch_select_indices(index)
-        mask, hidden = mask[index], hidden[index]
-        position = positions[index, -1:]
-        uniforms = torch.zeros(len(rows), params.max_new_tokens, dtype=torch.float64)
+    def _draw_all(self, rows: list[_Row], encoded: list[list[int]], params: SamplingParams) -> _Drawn:
+        policy, device, limit = self.policy, self.policy.device, params.max_new_tokens
+        place = {prompt: at for at, prompt in enumerate(dict.fromkeys(row.prompt for row in rows))}
+        hidden_BD, decoding = prefill(policy, [encoded[prompt] for prompt in place], limit)
+        index_B = torch.tensor([place[row.prompt] for row in rows], device=device)
+        select(decoding, index_B)
+        logits_BV = policy.logits(hidden_BD[index_B])
+
+        uniform_BT = torch.zeros(len(rows), limit, dtype=torch.float64)
         if params.temperature > 0:
             for i, row in enumerate(rows):
-                generator = np.random.Generator(np.random.Philox(row.seed))
-                uniforms[i] = torch.from_numpy(generator.random(params.max_new_tokens))
+                uniform_BT[i] = torch.from_numpy(np.random.Generator(np.random.Philox(row.seed)).random(limit))
+        uniform_BT = uniform_BT.to(device)
+        ends_V = torch.zeros(logits_BV.shape[1], dtype=torch.bool)
+        ends_V[[token for token in policy.stop_ids if token < len(ends_V)]] = True
+        ends_V = ends_V.to(device)
+        stops = ban = None
+        if params.stop or params.constraint:
+            known = self._known(len(ends_V))
+            stops = self._tables(stop_automaton(known, params.stop)) if params.stop else None
+            ban = self._tables(ban_automaton(known, params.constraint)) if params.constraint else None
 
-        live = list(rows)
-        for step in range(params.max_new_tokens):
-            tokens, logps, ties = draw(policy.logits(hidden), uniforms[:, step], params)
-            for row, token, logp, tie in zip(live, tokens.tolist(), logps.tolist(), ties.tolist(), strict=True):
-                row.ids.append(token)
-                row.logps.append(logp)
-                row.near_ties += tie
-                if token in policy.stop_ids or (params.stop and self._stopped(row, params.stop)):
-                    row.finish = Finish.STOP
-            going = [i for i, row in enumerate(live) if row.finish is not Finish.STOP]
-            if not going or step + 1 == params.max_new_tokens:
-                return
-            if len(going) < len(live):
-                index = torch.tensor(going, device=device)
-                cache.batch_select_indices(index)
-                mask, position, tokens = mask[index], position[index], tokens[index]
-                live, uniforms = [live[i] for i in going], uniforms[going]
-            mask = torch.cat([mask, mask.new_ones(len(live), 1)], dim=1)
-            position = position + 1
-            hidden = policy.model.base_model(
-                input_ids=tokens[:, None],
-                attention_mask=mask,
-                position_ids=position,
-                past_key_values=cache,
-                use_cache=True,
-            ).last_hidden_state[:, -1]
-
-    def _text(self, ids: list[int]) -> str:
-        kept = [token for token in ids if token not in self.policy.stop_ids]
-        return str(self.policy.tokenizer.decode(kept, skip_special_tokens=False))
-
-    def _stopped(self, row: _Row, stop: tuple[str, ...]) -> bool:
-        # A string is never longer in tokens than in bytes; the slack covers one that starts inside a token.
-        tail = self._text(row.ids[-(max(len(string.encode()) for string in stop) + 4) :])
-        return any(string in tail for string in stop)
-
-    def _response(self, row: _Row, prompt_length: int, params: SamplingParams) -> Response:
-        text = self._text(row.ids)
-        cuts = [text.find(string) for string in params.stop if string in text]
-        return Response(
-            text=text[: min(cuts)] if cuts else text,
-            finish=row.finish,
-            token_ids=tuple(row.ids),
-            logp_policy=tuple(row.logps),
-            tokenizer=self.policy.fingerprint,
-            usage=Usage(prompt_tokens=prompt_length, completion_tokens=len(row.ids), calls=1),
-            seed=row.seed,
-            near_ties=row.near_ties,
+        drawn = _Drawn(
+            tokens_BT=torch.zeros(len(rows), limit, dtype=torch.long, device=device),
+            logp_BT=torch.zeros(len(rows), limit, device=device),
+            raw_BT=torch.zeros(len(rows), limit if params.raw_logits else 0, device=device),
+            ties_B=torch.zeros(len(rows), dtype=torch.long, device=device),
+            length_B=torch.full((len(rows),), limit, dtype=torch.long, device=device),
+            stopped_B=torch.zeros(len(rows), dtype=torch.bool, device=device),
         )
+        live_B = torch.arange(len(rows), device=device)
+        stop_B = ban_B = torch.zeros(len(rows), dtype=torch.long, device=device)
+        for at in range(limit):
+            banned_BV = ban.marked_SV[ban_B] if ban is not None else None
+            tokens_B, logp_B, tie_B = draw(logits_BV, uniform_BT[live_B, at], params, banned_BV)
+            drawn.tokens_BT[live_B, at] = tokens_B
+            drawn.logp_BT[live_B, at] = logp_B
+            drawn.ties_B[live_B] += tie_B
+            if params.raw_logits:
+                drawn.raw_BT[live_B, at] = logits_BV.gather(1, tokens_B[:, None])[:, 0].float()
+            ended_B = ends_V[tokens_B]
+            if ban is not None:
+                ban_B = ban.next_SV[ban_B, tokens_B]
+            if stops is not None:
+                ended_B |= stops.marked_SV[stop_B, tokens_B]
+                stop_B = stops.next_SV[stop_B, tokens_B]
+            # The one point of a step at which the host waits for the device.
+            going_B = (~ended_B).nonzero()[:, 0]
+            ended = len(going_B) < len(live_B)
+            if ended:
+                drawn.length_B[live_B[ended_B]] = at + 1
+                drawn.stopped_B[live_B[ended_B]] = True
+            if not len(going_B) or at + 1 == limit:
+                break
+            if ended:
+                select(decoding, going_B)
+                live_B, tokens_B = live_B[going_B], tokens_B[going_B]
+                stop_B, ban_B = stop_B[going_B], ban_B[going_B]
+            logits_BV = policy.logits(step(policy, decoding, tokens_B))
+        return drawn
+
+    def _known(self, size: int) -> Vocabulary:
+        if self._vocabulary is None or self._vocabulary.size != size:
+            self._vocabulary = vocabulary(self.policy, size)
+        return self._vocabulary
+
+    def _tables(self, automaton: TokenAutomaton) -> _Tables:
+        return _Tables(*(torch.from_numpy(table).to(self.policy.device) for table in automaton))
+
+    def _responses(self, rows: list[_Row], encoded: list[list[int]], params: SamplingParams) -> Iterator[Response]:
+        drawn = self._draw_all(rows, encoded, params)
+        tokens, logps, raws = drawn.tokens_BT.tolist(), drawn.logp_BT.tolist(), drawn.raw_BT.tolist()
+        lengths, stopped, ties = drawn.length_B.tolist(), drawn.stopped_B.tolist(), drawn.ties_B.tolist()
+        for at, (row, length) in enumerate(zip(rows, lengths, strict=True)):
+            ids = tokens[at][:length]
+            yield Response(
+                text=self._text(ids, params.stop, stopped=stopped[at]),
+                finish=Finish.STOP if stopped[at] else Finish.LENGTH,
+                token_ids=tuple(ids),
+                logp_policy=tuple(logps[at][:length]),
+                raw_logits=tuple(raws[at][:length]) if params.raw_logits else None,
+                tokenizer=self.policy.fingerprint,
+                usage=Usage(prompt_tokens=len(encoded[row.prompt]), completion_tokens=length, calls=1),
+                seed=row.seed,
+                near_ties=ties[at],
+            )
+
+    def _text(self, ids: list[int], stop: tuple[str, ...], *, stopped: bool) -> str:
+        kept = [token for token in ids if token not in self.policy.stop_ids]
+        text = str(self.policy.tokenizer.decode(kept, skip_special_tokens=False))
+        if stopped and len(kept) == len(ids) and not any(string in text for string in stop):
+            # Some tokenizers drop the space before the first word, and broken characters with all that is near them.
+            written = token_bytes(self.policy.tokenizer)
+            text = b"".join(written[token] for token in ids).decode(errors="replace")
+        return text[: min((at for string in stop if (at := text.find(string)) >= 0), default=None)]
 
 
 def draw(
-    logits_BV: torch.Tensor, uniforms_B: torch.Tensor, params: SamplingParams
+    logits_BV: torch.Tensor,
+    uniforms_B: torch.Tensor,
+    params: SamplingParams,
+    banned_BV: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """One token per row by inverting the cumulative distribution at the row's uniform number.
 
     Args:
         logits_BV: raw logits.
         uniforms_B: float64 in [0, 1).
+        banned_BV: tokens that are not drawn (bool); the others share their probability. At least one per row is free.
 
     Returns:
-        tokens [B] (long), their log-probabilities [B] under logits / temperature before top-p (float32), and whether
-        the draw lay so close to an edge that rounding decides it [B] (bool).
+        tokens [B] (long), their log-probabilities [B] under logits / temperature before bans and top-p (float32), and
+        whether the draw lay so close to an edge that rounding decides it [B] (bool).
     """
     logits = logits_BV.float()
     if params.temperature == 0:
-        top = logits.topk(2, dim=-1)
+        free = logits if banned_BV is None else logits.masked_fill(banned_BV, -torch.inf)
+        top = free.topk(2, dim=-1)
         tokens = top.indices[:, 0]
         logp = logits.log_softmax(-1).gather(1, tokens[:, None])[:, 0]
         return tokens, logp, top.values[:, 0] - top.values[:, 1] < GREEDY_GAP
     logp_BV = (logits / params.temperature).log_softmax(-1)
-    probs = logp_BV.exp()
+    if banned_BV is None:
+        probs = logp_BV.exp()
+    else:
+        probs = logp_BV.masked_fill(banned_BV, -torch.inf).softmax(-1)
     tie_B = torch.zeros(len(probs), dtype=torch.bool, device=probs.device)
     if params.top_p < 1:
         ranked, order = probs.double().sort(dim=-1, descending=True)
@@ -188,8 +236,3 @@ def draw(
     lower = upper - probs.double().gather(1, tokens)
     tie_B |= (torch.minimum((target - lower).abs(), (upper - target).abs()) < EDGE)[:, 0]
     return tokens[:, 0], logp_BV.gather(1, tokens)[:, 0], tie_B
-
-
-def _chunks(rows: list[_Row], size: int) -> Iterator[list[_Row]]:
-    for start in range(0, len(rows), size):
-        yield rows[start : start + size]
