@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -93,9 +94,15 @@ class Learner:
         self._seed = seed
         self._packed = packed
         chosen = adapt or Full()
+        reason = refusal(objective, chosen, reference=reference is not None)
+        if reason:
+            raise UserError(reason)
         self._moving: Moving = chosen.attach(policy, self.settings, seed=seed)
-        self._reference = _reference(reference, self._moving)
-        require_fit(objective, chosen.name, self._moving.provides | ({"reference"} if reference else set()))
+        self._reference: Reference | None = None
+        if reference is not None:
+            self._reference = _always(reference)
+        elif "reference" in chosen.provides:
+            self._reference = self._moving.reference
         self._pending: _Pending | None = None
 
     def forward_backward(self, rows: Sequence[Row]) -> float:
@@ -244,19 +251,20 @@ class _Pending:
     diagnostics: dict[str, float] = field(default_factory=dict)
 
 
-def require_fit(objective: Objective, adapt: str, provided: "frozenset[str] | set[str]") -> None:
-    """Raise UserError with the reason when an objective needs what neither the weights' choice nor the caller has."""
-    missing = sorted(objective.needs - provided)
-    if missing:
-        raise UserError(
-            f"objective {objective.name!r} needs {', '.join(missing)}, which adapt {adapt!r} does not provide"
-            + ("; give Learner(..., reference=POLICY), or use an adapter (LoRA)" if "reference" in missing else "")
-        )
+def refusal(objective: Objective, adapt: Adapt, *, reference: bool) -> str | None:
+    """Why this objective cannot train under this choice of weights; None when it can.
+
+    Args:
+        reference: whether a reference policy is given.
+    """
+    missing = sorted(objective.needs - adapt.provides - ({"reference"} if reference else set()))
+    if not missing:
+        return None
+    remedy = "; give Learner(..., reference=POLICY), or use an adapter (LoRA)" if "reference" in missing else ""
+    return (
+        f"objective {objective.name!r} needs {', '.join(missing)}, which adapt {adapt.name!r} does not provide{remedy}"
+    )
 
 
-def _reference(given: Policy | None, moving: Moving) -> Reference | None:
-    if given is not None:
-        from contextlib import nullcontext
-
-        return lambda: nullcontext(given)
-    return moving.reference if "reference" in moving.provides else None
+def _always(policy: Policy) -> Reference:
+    return lambda: nullcontext(policy)

@@ -45,13 +45,8 @@ class AdaptReport(Noun):
 class Moving(Protocol):
     """The weights of one policy that move, with their optimiser state."""
 
-    @property
-    def provides(self) -> frozenset[str]:
-        """What objectives may need and this choice has, e.g. ``reference``: the policy without its adapter."""
-        ...
-
     def reference(self) -> AbstractContextManager[Policy]:
-        """The policy as it was before training; only where `provides` names it."""
+        """The policy as it was before training; only where the choice's `provides` names it."""
         ...
 
     def clip(self, max_norm: float) -> float:
@@ -87,6 +82,11 @@ class Adapt(Protocol):
     @property
     def name(self) -> str: ...
 
+    @property
+    def provides(self) -> frozenset[str]:
+        """What objectives may need and this choice has: ``reference``, the policy without its adapter."""
+        ...
+
     def attach(self, policy: Policy, settings: AdamW, *, seed: int) -> Moving:
         """Raises UserError when nothing of this policy would move, or when the layout is not known to this choice."""
         ...
@@ -97,6 +97,7 @@ class Full:
     """Every weight moves."""
 
     name: str = "full"
+    provides: frozenset[str] = frozenset()
 
     def attach(self, policy: Policy, settings: AdamW, *, seed: int) -> "DenseMoving":
         named = [(name, p) for name, p in policy.model.named_parameters() if p.requires_grad]
@@ -109,6 +110,7 @@ class Freeze:
 
     train: tuple[str, ...]
     name: str = "freeze"
+    provides: frozenset[str] = frozenset()
 
     def attach(self, policy: Policy, settings: AdamW, *, seed: int) -> "DenseMoving":
         named = []
@@ -128,8 +130,6 @@ class Freeze:
 
 class DenseMoving:
     """Whole tensors under PyTorch's fused AdamW."""
-
-    provides: frozenset[str] = frozenset()
 
     def __init__(
         self,
