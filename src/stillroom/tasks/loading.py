@@ -18,6 +18,7 @@ MODULES = {
     "tool-arithmetic": "tools",
     "words": "words",
     "facts": "facts",
+    "sums": "sums",
     "gsm8k": "real",
     "math": "real",
     "math500": "real",
