@@ -15,32 +15,55 @@ class Contrast(Noun):
     """One comparison that a claim rests on, declared before anything runs.
 
     - superiority: ``arm - over`` is larger than `smallest` in the mean and its interval lies above 0;
+    - saving: the same of ``1 - mean(arm) / mean(over)``, for what should be small;
     - non-inferiority: the interval lies above ``-smallest``;
     - equivalence: the interval lies within ``±smallest``.
 
-    Refuted when the interval excludes what is claimed, whatever its sign: for superiority, when it lies below
-    `smallest`. Everything else is inconclusive. A supported superiority also needs the same sign in every seed.
+    Refuted when the interval excludes what is claimed, whatever its sign: for superiority and saving, when it lies
+    below `smallest`. Everything else is inconclusive. A supported superiority or saving also needs the same sign in
+    every seed.
     """
 
     text: str
     arm: str
     over: str
-    kind: Literal["superiority", "non-inferiority", "equivalence"] = "superiority"
+    kind: Literal["superiority", "saving", "non-inferiority", "equivalence"] = "superiority"
     smallest: float = 0.01
-    """Smallest effect of interest, in the metric's unit."""
+    """Smallest effect of interest, in the metric's unit; of a saving, as a share."""
     metric: str = "accuracy"
+    """``accuracy``, ``solved`` (at least one of a problem's answers is right) or ``tokens`` (per answer); of a further
+    measurement as ``NAME:accuracy``."""
     levels: tuple[int, ...] = ()
     """Subset of problems; empty: all."""
+    at_lr: float | None = None
+    """Compare what both arms reached on dev at this one of their learning rates, instead of each at its best on test:
+    for claims about stability, which choosing a rate would hide."""
 
 
-def beats(arm: str, over: str, text: str, *, levels: tuple[int, ...] = (), by: float = 0.01) -> Contrast:
+def beats(
+    arm: str,
+    over: str,
+    text: str,
+    *,
+    metric: str = "accuracy",
+    levels: tuple[int, ...] = (),
+    by: float = 0.01,
+    at_lr: float | None = None,
+) -> Contrast:
     """Superiority of `arm` over `over`; `by` is the smallest effect of interest."""
-    return Contrast(text=text, arm=arm, over=over, levels=levels, smallest=by)
+    return Contrast(text=text, arm=arm, over=over, metric=metric, levels=levels, smallest=by, at_lr=at_lr)
 
 
-def not_worse(arm: str, over: str, text: str, *, levels: tuple[int, ...] = (), by: float) -> Contrast:
+def not_worse(
+    arm: str, over: str, text: str, *, metric: str = "accuracy", levels: tuple[int, ...] = (), by: float
+) -> Contrast:
     """Non-inferiority of `arm` to `over` within the margin `by`."""
-    return Contrast(text=text, arm=arm, over=over, levels=levels, smallest=by, kind="non-inferiority")
+    return Contrast(text=text, arm=arm, over=over, metric=metric, levels=levels, smallest=by, kind="non-inferiority")
+
+
+def saves(arm: str, over: str, text: str, *, metric: str = "tokens", by: float) -> Contrast:
+    """`arm` needs less than `over`, by at least the share `by` of what `over` needs."""
+    return Contrast(text=text, arm=arm, over=over, metric=metric, smallest=by, kind="saving")
 
 
 class Compared(Noun):
@@ -51,6 +74,7 @@ class Compared(Noun):
     arms: tuple[str, str]
     kind: str
     levels: tuple[int, ...]
+    at_lr: float | None = None
     smallest: float
     effect: float
     interval: tuple[float, float]
@@ -62,39 +86,50 @@ class Compared(Noun):
 
 
 class Outcomes(NamedTuple):
-    """0/1 outcomes per problem id and level, of one arm in one seed."""
+    """What a contrast's metric is for every judged problem, and the problems' levels, of one arm in one seed."""
 
-    correct: Mapping[str, float]
+    values: Mapping[str, float]
     level: Mapping[str, int]
 
 
 def paired_bootstrap(
-    differences: Sequence[np.ndarray], *, draws: int = 10_000, seed: int = 0
+    differences: Sequence[np.ndarray],
+    *,
+    of: Sequence[np.ndarray] | None = None,
+    draws: int = 10_000,
+    seed: int = 0,
 ) -> tuple[float, tuple[float, float]]:
     """Mean difference over seeds and its 95 % percentile interval.
 
     Problems are drawn with replacement, each with its outcomes in all seeds: one array of per-problem differences per
     seed, in the same order of problems.
+
+    Args:
+        of: values in the same layout; the effect is then the mean difference as a share of their mean.
     """
     stacked = np.stack(differences)
     rng = np.random.default_rng(seed)
     picks = rng.integers(0, stacked.shape[1], size=(draws, stacked.shape[1]))
-    means = stacked.mean(axis=0)[picks].mean(axis=1)
+    means, effect = stacked.mean(axis=0)[picks].mean(axis=1), float(stacked.mean())
+    if of is not None:
+        scale = np.stack(of)
+        means = means / scale.mean(axis=0)[picks].mean(axis=1)
+        effect /= float(scale.mean())
     low, high = np.percentile(means, [2.5, 97.5])
-    return float(stacked.mean()), (float(low), float(high))
+    return effect, (float(low), float(high))
 
 
 def compare(contrast: Contrast, outcomes: Mapping[str, Sequence[Outcomes]]) -> Compared:
     """Evaluate a contrast over the problems that were judged in both arms and in every seed.
 
     Args:
-        outcomes: per arm, one entry per seed.
+        outcomes: per arm, one entry per seed, of the contrast's metric.
 
     Raises:
         UserError: when there is no such problem.
     """
     pairs = list(zip(outcomes[contrast.arm], outcomes[contrast.over], strict=True))
-    judged = set.intersection(*(set(arm.correct) for pair in pairs for arm in pair))
+    judged = set.intersection(*(set(arm.values) for pair in pairs for arm in pair))
     level = pairs[0][0].level
     ids = sorted(pid for pid in judged if not contrast.levels or level[pid] in contrast.levels)
     if not ids:
@@ -103,15 +138,22 @@ def compare(contrast: Contrast, outcomes: Mapping[str, Sequence[Outcomes]]) -> C
             f"contrast {contrast.text!r}: no problem{subset} was judged in {contrast.arm!r} and {contrast.over!r} in "
             "every seed; evaluate all arms on the same problems"
         )
-    differences = [np.array([left.correct[pid] - right.correct[pid] for pid in ids]) for left, right in pairs]
-    effect, interval = paired_bootstrap(differences)
-    per_seed = tuple(float(d.mean()) for d in differences)
+    lefts, rights = ([np.array([arm.values[pid] for pid in ids]) for arm in side] for side in zip(*pairs, strict=True))
+    if contrast.kind == "saving":
+        differences = [right - left for left, right in zip(lefts, rights, strict=True)]
+        effect, interval = paired_bootstrap(differences, of=rights)
+        per_seed = tuple(float(d.mean() / right.mean()) for d, right in zip(differences, rights, strict=True))
+    else:
+        differences = [left - right for left, right in zip(lefts, rights, strict=True)]
+        effect, interval = paired_bootstrap(differences)
+        per_seed = tuple(float(d.mean()) for d in differences)
     return Compared(
         text=contrast.text,
         metric=contrast.metric,
         arms=(contrast.arm, contrast.over),
         kind=contrast.kind,
         levels=contrast.levels,
+        at_lr=contrast.at_lr,
         smallest=contrast.smallest,
         effect=effect,
         interval=interval,
@@ -124,7 +166,7 @@ def compare(contrast: Contrast, outcomes: Mapping[str, Sequence[Outcomes]]) -> C
 def _verdict(contrast: Contrast, effect: float, interval: tuple[float, float], seeds: Sequence[float]) -> Verdict:
     low, high = interval
     small = contrast.smallest
-    if contrast.kind == "superiority":
+    if contrast.kind in ("superiority", "saving"):
         if low > 0 and effect >= small and all(value > 0 for value in seeds):
             return "supported"
         return "refuted" if high < small else "inconclusive"

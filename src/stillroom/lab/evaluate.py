@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from pydantic import Field
 
 from stillroom.chat import ChatFormat, ParseStatus, ask, parse
 from stillroom.samplers.base import Prompt, Sampler, SamplingParams
 from stillroom.seeds import derive_seed
 from stillroom.synth.traces import make_trace
 from stillroom.tasks.base import Task, majority_baseline
-from stillroom.types import Finish, Noun, Problem, Trace
+from stillroom.types import Finish, Noun, Problem, Split, Trace
 
 
 class Estimate(Noun):
@@ -29,11 +30,32 @@ class TokenStats(Noun):
     p90: float | None = None
 
 
+class Measure(Noun):
+    """One measurement of a model: on which problems, and how it answers."""
+
+    name: str = ""
+    """Prefix of its metrics, ``NAME:accuracy``; the main measurement has none."""
+    task: str | None = None
+    """Task of the problems; None: the run's own test problems."""
+    split: Split = "test"
+    """Of the problems of another task."""
+    problems: int = 200
+    """Of another task."""
+    n: int = Field(1, ge=1)
+    """Answers per problem."""
+    temperature: float = 0.0
+    """0 is greedy."""
+    top_p: float = 1.0
+
+
 class ArmScore(Noun):
     """What one model reached on one set of problems."""
 
     name: str
     accuracy: Estimate
+    """Of all answers; with several per problem, problems are what its interval is over."""
+    solved: Estimate | None = None
+    """Problems with at least one right answer (pass@n for n answers each); None with one answer per problem."""
     by_level: dict[str, Estimate]
     tokens: TokenStats
     truncated: float
@@ -63,11 +85,12 @@ def evaluate(
     *,
     max_new_tokens: int = 256,
     temperature: float = 0.0,
+    top_p: float = 1.0,
     n: int = 1,
     seed: int = 0,
 ) -> list[Trace]:
     """Answer every problem n times; greedy unless a temperature is given. `score` sums the traces up."""
-    params = SamplingParams(n=n, temperature=temperature, max_new_tokens=max_new_tokens)
+    params = SamplingParams(n=n, temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens)
     prompts = [
         Prompt(messages=ask(problem, chat_format), problem=problem, seed=derive_seed("eval", seed, problem.id))
         for problem in problems
@@ -100,6 +123,7 @@ def score(name: str, traces: Sequence[Trace], problems: Sequence[Problem]) -> Ar
     return ArmScore(
         name=name,
         accuracy=_share(judged),
+        solved=_solved(judged) if any(trace.index for trace in judged) else None,
         by_level={str(level): _share([t for t in judged if t.level == level]) for level in levels},
         tokens=TokenStats(
             mean=float(lengths.mean()), p50=float(np.percentile(lengths, 50)), p90=float(np.percentile(lengths, 90))
@@ -119,7 +143,29 @@ def _as_int(value: Any) -> int:
 
 
 def _share(traces: Sequence[Trace]) -> Estimate:
-    return wilson(sum(1 for t in traces if t.verdict is not None and t.verdict.correct), len(traces))
+    if not any(trace.index for trace in traces):
+        return wilson(sum(1 for t in traces if _correct(t)), len(traces))
+    # Answers to one problem are no independent cases: the interval is over the problems' own shares.
+    shares = np.array([np.mean(found) for found in _by_problem(traces).values()])
+    value = float(np.mean([_correct(t) for t in traces]))
+    half = 1.959964 * float(shares.std(ddof=1)) / math.sqrt(len(shares)) if len(shares) > 1 else 1.0
+    return Estimate(value=value, low=max(0.0, value - half), high=min(1.0, value + half), n=len(traces))
+
+
+def _solved(traces: Sequence[Trace]) -> Estimate:
+    by_problem = _by_problem(traces)
+    return wilson(sum(any(found) for found in by_problem.values()), len(by_problem))
+
+
+def _by_problem(traces: Sequence[Trace]) -> dict[str, list[bool]]:
+    found: dict[str, list[bool]] = {}
+    for trace in traces:
+        found.setdefault(trace.problem_id, []).append(_correct(trace))
+    return found
+
+
+def _correct(trace: Trace) -> bool:
+    return trace.verdict is not None and bool(trace.verdict.correct)
 
 
 def _format_failed(trace: Trace) -> bool:

@@ -5,18 +5,21 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+from pydantic import Field
+
 from stillroom.chat import get_format
 from stillroom.errors import UserError, unknown_name
 from stillroom.io import read_json, write_json
 from stillroom.lab.contrast import Compared, Contrast, Outcomes, Verdict, compare, overall
-from stillroom.lab.evaluate import ArmScore
+from stillroom.lab.evaluate import ArmScore, Measure
 from stillroom.lab.run import Run
 from stillroom.lab.still import Progress, Still, no_progress
 from stillroom.learn.training import TrainConfig
@@ -43,11 +46,17 @@ class Gate(Noun):
         return self.low <= self.value <= self.high
 
 
-def floor_gate(still: Still, scores: Mapping[str, ArmScore]) -> Gate:
-    """Every arm must have learned the task: 0.1 above always giving the most frequent answer."""
+def floor_gate(still: Still, scores: Mapping[str, ArmScore], *, arm: str | None = None, ceiling: float = 1.0) -> Gate:
+    """An arm must have learned the task: 0.1 above always giving the most frequent answer.
+
+    Args:
+        arm: which; None: the weakest.
+        ceiling: of that accuracy, above which there would be nothing left to gain.
+    """
     floor = (majority_baseline(still.test) or 0.0) + 0.1
-    weakest = min(score.accuracy.value or 0.0 for score in scores.values())
-    return Gate(name="accuracy of the weakest arm", value=weakest, low=floor, high=1.0)
+    reached = {name: score.accuracy.value or 0.0 for name, score in scores.items()}
+    value = min(reached.values()) if arm is None else reached[arm]
+    return Gate(name=f"accuracy of {arm or 'the weakest arm'}", value=value, low=floor, high=ceiling)
 
 
 def pass_rate_gate(traces: Sequence[Trace], level: int, low: float, high: float) -> Gate:
@@ -69,6 +78,10 @@ class Setup:
     train: TrainConfig
     lr_trials: tuple[float, ...]
     """Learning rates that every arm tries; each keeps the one that is best on dev."""
+    measure: Measure = field(default_factory=Measure)
+    """The main measurement of every arm."""
+    measures: tuple[Measure, ...] = ()
+    """Further ones, each with a name."""
 
 
 @dataclass(frozen=True)
@@ -99,11 +112,18 @@ class ArmResult(Noun):
     """One arm in one seed."""
 
     score: ArmScore
-    lr: float
-    trials: dict[str, float | None]
+    measures: dict[str, ArmScore] = Field(default_factory=dict)
+    """Further measurements by name."""
+    lr: float | None = None
+    """None: this arm trains nothing itself."""
+    trials: dict[str, float | None] = Field(default_factory=dict)
     """Learning rate → accuracy on dev."""
-    trained_tokens: int
-    updates: int
+    trained_tokens: int = 0
+    updates: int = 0
+    training: dict[str, Any] = Field(default_factory=dict)
+    """Objective, choice of weights, first and last diagnostics of the chosen checkpoint."""
+    alarms: dict[str, str] = Field(default_factory=dict)
+    """Learning rate → the alarm of that trial."""
     account: dict[str, Any]
     """What the arm's data cost and how it covers the problems."""
 
@@ -187,11 +207,11 @@ def run_experiment(
     results = [
         SeedResult.model_validate(read_json(run.folder / f"seed-{seed}" / "result.json")) for seed in range(seeds)
     ]
-    outcomes = {
-        arm: [_outcomes(run.folder / f"seed-{seed}" / "evals" / f"{arm}.parquet") for seed in range(seeds)]
-        for arm in chosen
-    }
-    compared = [compare(contrast, outcomes) for contrast in contrasts]
+    folders = [run.folder / f"seed-{seed}" / "evals" for seed in range(seeds)]
+    compared = [
+        compare(c, {arm: [_outcomes(folder, c, arm) for folder in folders] for arm in (c.arm, c.over)})
+        for c in contrasts
+    ]
     gates = [gate for result in results for gate in result.gates]
     result = ExperimentResult(
         method=page.name,
@@ -227,17 +247,7 @@ def _seed(home: str, preset: str, arms: Sequence[str], seed: int, folder: str) -
     results: dict[str, ArmResult] = {}
     for arm in arms:
         still.arm = arm
-        model = setup.arms[arm](still)
-        found = still.measure(model, name=arm)
-        trained = run.result_of(f"train:{arm}") or {}
-        results[arm] = ArmResult(
-            score=found,
-            lr=trained["lr"],
-            trials=trained["trials"],
-            trained_tokens=trained["trained_tokens"],
-            updates=trained["steps"],
-            account=run.result_of(f"account:{arm}") or {},
-        )
+        results[arm] = _arm(run, still, setup, arm)
     scores = {arm: result.score for arm, result in results.items()}
     result = SeedResult(
         seed=seed,
@@ -249,6 +259,27 @@ def _seed(home: str, preset: str, arms: Sequence[str], seed: int, folder: str) -
     )
     write_json(path / "result.json", result.model_dump(mode="json"))
     run.close()
+
+
+def _arm(run: Run, still: Still, setup: Setup, arm: str) -> ArmResult:
+    """Run one arm, or read back what it left, and measure it."""
+    model = setup.arms[arm](still)
+    found = still.measure(model, name=arm, how=setup.measure)
+    further = {how.name: still.measure(model, name=f"{arm}@{how.name}", how=how) for how in setup.measures}
+    trained = run.result_of(f"train:{arm}") or {}
+    rates = trained.get("trials") or ()
+    trials = {rate: run.result_of(f"trial:{arm}-{rate}") or {} for rate in rates}
+    return ArmResult(
+        score=found,
+        measures=further,
+        lr=trained.get("lr"),
+        trials=trained.get("trials", {}),
+        trained_tokens=trained.get("trained_tokens", 0),
+        updates=trained.get("steps", 0),
+        training={key: trained[key] for key in ("objective", "adapt", "logp_start", "diagnostics") if key in trained},
+        alarms={rate: trial["alarm"] for rate, trial in trials.items() if trial.get("alarm")},
+        account=run.result_of(f"account:{arm}") or {},
+    )
 
 
 def _end_with_parent() -> None:
@@ -305,21 +336,41 @@ def load_page(home: str) -> Experiment:
     return found
 
 
-def _outcomes(path: Path) -> Outcomes:
-    frame = store.scan(path).select("problem_id", "level", "correct").collect()
-    judged = frame.drop_nulls("correct")
+def _outcomes(folder: Path, contrast: Contrast, arm: str) -> Outcomes:
+    """What a contrast looks at, per problem: the mean over a problem's judged answers."""
+    measure, _, metric = contrast.metric.rpartition(":")
+    name = f"{arm}@{measure}" if measure else arm if contrast.at_lr is None else f"dev-{arm}-{contrast.at_lr:g}"
+    column = {
+        "accuracy": pl.col("correct").mean(),
+        "solved": pl.col("correct").any().cast(pl.Float64),
+        "tokens": pl.col("completion_tokens").mean(),
+    }
+    if metric not in column:
+        raise unknown_name("metric", metric, column)
+    path = folder / f"{name}.parquet"
+    if not path.is_file():
+        raise UserError(
+            f"contrast {contrast.text!r} compares {contrast.metric!r} of {name!r}, which was not measured; an "
+            "experiment declares further measurements and learning-rate trials in its Setup"
+        )
+    judged = store.scan(path).select("problem_id", "level", "correct", "completion_tokens").drop_nulls("correct")
+    frame = judged.group_by("problem_id").agg(pl.col("level").first(), column[metric].alias("value")).collect()
     return Outcomes(
-        correct={pid: float(ok) for pid, ok in judged.select("problem_id", "correct").iter_rows()},
-        level=dict(judged.select("problem_id", "level").iter_rows()),
+        values=dict(frame.select("problem_id", "value").iter_rows()),
+        level=dict(frame.select("problem_id", "level").iter_rows()),
     )
 
 
 def _for_report(page: Experiment, result: ExperimentResult) -> dict[str, Any]:
     """The same result in the words of the report (docs/report.md)."""
     arms = [
-        {**seed.arms[name].score.model_dump(mode="json"), "name": name, "seed": seed.seed}
+        {**found.model_dump(mode="json"), "name": label, "seed": seed.seed}
         for name in result.seeds[0].arms
         for seed in result.seeds
+        for label, found in (
+            (name, seed.arms[name].score),
+            *((f"{name} ({measure})", found) for measure, found in seed.arms[name].measures.items()),
+        )
     ]
     totals = [arm for seed in result.seeds for arm in seed.arms.values()]
     return {
@@ -334,9 +385,20 @@ def _for_report(page: Experiment, result: ExperimentResult) -> dict[str, Any]:
             "wall_s": sum(seed.wall_s for seed in result.seeds),
         },
         "alarms": [
-            {"level": "error", "text": f"gate failed: {g.name} is {g.value:.3f}, not in [{g.low:.3f}, {g.high:.3f}]"}
-            for g in result.gates
-            if not g.ok
+            *(
+                {
+                    "level": "error",
+                    "text": f"gate failed: {g.name} is {g.value:.3f}, not in [{g.low:.3f}, {g.high:.3f}]",
+                }
+                for g in result.gates
+                if not g.ok
+            ),
+            *(
+                {"level": "warning", "text": f"{name}, seed {seed.seed}, learning rate {rate}: {alarm}"}
+                for seed in result.seeds
+                for name, arm in seed.arms.items()
+                for rate, alarm in arm.alarms.items()
+            ),
         ],
     }
 
@@ -362,7 +424,10 @@ def claim_file(folder: Path, page: Experiment) -> dict[str, Any]:
             name: [
                 {
                     key: seed["arms"][name][key]
-                    for key in ("score", "lr", "trials", "trained_tokens", "updates", "account")
+                    for key in (
+                        *("score", "measures", "lr", "trials", "trained_tokens", "updates"),
+                        *("training", "alarms", "account"),
+                    )
                 }
                 for seed in result["seeds"]
             ]

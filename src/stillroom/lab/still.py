@@ -10,23 +10,28 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from stillroom.chat import ChatFormat, tokenise
 from stillroom.errors import TrainingStopped, UserError
-from stillroom.lab.evaluate import ArmScore, evaluate, score
+from stillroom.lab.evaluate import ArmScore, Measure, evaluate, score
 from stillroom.lab.run import Run
-from stillroom.learn.batches import Row
-from stillroom.learn.learner import Learner
+from stillroom.learn.adapt.base import AdamW, Adapt, Full
+from stillroom.learn.batches import Row, examples
+from stillroom.learn.learner import Learner, refusal
 from stillroom.learn.objectives.base import Objective
+from stillroom.learn.objectives.contrast import Collapse
 from stillroom.learn.objectives.sft import SFT
 from stillroom.learn.training import TrainConfig, train
-from stillroom.models.policy import Policy, Sidecar, load_policy, save_policy
+from stillroom.models.policy import Policy, Sidecar, load_policy
 from stillroom.samplers.base import Sampler, SamplingParams
 from stillroom.samplers.local import LocalSampler
 from stillroom.seeds import derive_seed, digest
 from stillroom.synth.rejection import Coverage, RejectionSampler, StopRule, consumed, coverage, read_pool
+from stillroom.tasks import load_task
 from stillroom.tasks.base import Task
 from stillroom.traces import store
+from stillroom.traces.pairs import Comparison, build_pairs
 from stillroom.traces.select import Rule, apply, parse
 from stillroom.types import Problem, Trace
 
@@ -137,35 +142,73 @@ class Still:
         """The rules of the run's configuration, decontaminating against dev and test problems."""
         return parse(self.select_rules, seed=self.seed, against=[*self.dev, *self.test])
 
-    def fine_tune(
-        self, traces: Sequence[Trace], *, name: str | None = None, objective: Objective | None = None
-    ) -> Path:
-        """Train the student on the traces' taught segments; returns the folder of the trained checkpoint.
+    def pairs(self, traces: Sequence[Trace], *, name: str | None = None, per_problem: int = 1) -> list[Comparison]:
+        """Pairs of a right and a wrong response to the same problem; what was not used is counted in the run folder.
 
-        With learning-rate trials, the student is trained once per rate and the best on dev is kept.
+        Raises:
+            TrainingStopped: when no problem has both.
+        """
+        name = f"pairs-{name or self.arm}"
+        found = build_pairs(traces, per_problem=per_problem)
+        if not found.pairs:
+            raise TrainingStopped(
+                f"no pair of a right and a wrong response among {len(traces)} traces ({found.dropped}); preference "
+                "training needs both: sample more responses per problem, or at a higher temperature"
+            )
+        if self.run.result_of(f"select:{name}") is None:
+            with self.run.stage(f"select:{name}") as result:
+                both = [trace for pair in found.pairs for trace in pair.traces]
+                store.write_shard(self.run.folder / "traces", name, _once(both))
+                result.update(input=len(traces), kept=len(found.pairs), dropped=found.dropped)
+        return found.pairs
+
+    def fine_tune(
+        self,
+        data: Sequence[Trace | Comparison],
+        *,
+        name: str | None = None,
+        start: Path | None = None,
+        objective: Objective | None = None,
+        adapt: Adapt | None = None,
+        optimizer: AdamW | None = None,
+        train: TrainConfig | None = None,
+        lr_trials: Sequence[float] | None = None,
+    ) -> Path:
+        """Train the student on taught segments of traces, or on comparisons of them; returns the checkpoint's folder.
+
+        With learning-rate trials, it is trained once per rate and the best on dev is kept.
+
+        Args:
+            start: a checkpoint of this run to go on from, with fresh optimiser state; None: the untrained student. It
+                also serves as the reference of objectives that need one.
+            objective: None: supervised fine-tuning.
+            adapt: which weights move; None: all.
+            train, lr_trials: instead of the run's.
 
         Raises:
             TrainingStopped: when there is nothing to train on.
+            UserError: an objective that does not fit the data or the choice of weights.
         """
         name = name or self.arm
         target = self.run.folder / name
         stage = f"train:{name}"
         if self.run.result_of(stage) is not None:
             return target
-        if not traces:
+        if not data:
             raise TrainingStopped(
                 "nothing is left to train on: every trace was rejected. Look at `stillroom traces stats "
                 f"{self.run.folder / 'traces'}` for the reasons; a stronger teacher, more samples or other rules help"
             )
-        loss: Objective = objective or SFT()
-        if len(self.lr_trials) < 2:
-            rates = self.lr_trials or (self.train_config.lr,)
-            self._train(traces, target, stage, loss, rates[0])
+        settings = train or self.train_config
+        rates = tuple(self.lr_trials if lr_trials is None else lr_trials) or (settings.lr,)
+        plan = _Plan(data, start, objective or SFT(), adapt, optimizer, settings)
+        if len(rates) == 1:
+            self._train(plan, target, stage, rates[0])
             return target
         trials: dict[float, float | None] = {}
-        for rate in self.lr_trials:
+        for rate in rates:
             trial = self.run.folder / "trials" / f"{name}-{rate:g}"
-            self._train(traces, trial, f"trial:{name}-{rate:g}", loss, rate)
+            self._train(plan, trial, f"trial:{name}-{rate:g}", rate)
             trials[rate] = self.measure(trial, name=f"dev-{name}-{rate:g}", problems=self.dev).accuracy.value
         best = max(trials, key=lambda rate: (trials[rate] or 0.0, -rate))
         with self.run.stage(stage) as result:
@@ -174,42 +217,49 @@ class Still:
             result["trials"] = {f"{rate:g}": accuracy for rate, accuracy in trials.items()}
         return target
 
-    def _train(self, traces: Sequence[Trace], target: Path, stage: str, objective: Objective, lr: float) -> None:
+    def _train(self, plan: "_Plan", target: Path, stage: str, lr: float) -> None:
         """One training run as a stage, with checkpoints in between."""
         if self.run.result_of(stage) is not None:
             return
-        settings = self.train_config.model_copy(update={"lr": lr})
+        settings = plan.settings.model_copy(update={"lr": lr})
         checkpoints = self.run.folder / "checkpoints" / target.name
         sidecar = Sidecar(chat_format=self.chat_format.name, base=self.student, recipe=self.recipe)
         saved = sorted(checkpoints.glob("step-*")) if checkpoints.is_dir() else []
-        if saved:
-            learner, extra = Learner.restore(saved[-1], objective, device=self.device)
-        else:
-            learner, extra = Learner(self.load_student(), objective), {}
-        rows, too_long = set_rows(traces, learner.policy, settings)
-        total = settings.total_steps(len(rows))
+        learner, extra = self._learner(plan, saved[-1] if saved else None)
+        rows, too_long = set_rows(plan.data, learner.policy, settings)
+        total = settings.total_steps(len(rows) if learner.objective.compares == "rows" else len(examples(rows)))
         with self.run.stage(stage, keep_bytes=int(extra.get("metrics_bytes", 0))) as result:
             last_save = time.monotonic()
             computed = int(extra.get("computed_tokens", 0))
+            watch, alarm = Collapse(start=extra.get("logp_start")), extra.get("alarm")
+            report = None
             for report in train(learner, rows, settings, seed=derive_seed("train", self.seed)):
                 computed += report.computed_tokens
+                alarm = alarm or watch.check(report.step, report.diagnostics)
                 self.run.metrics.log(
                     stage="train",
                     arm=target.name,
                     step=report.step,
                     loss=report.loss,
                     grad_norm=report.grad_norm,
+                    update_norm=report.update_norm,
                     lr=report.lr,
                     trained_tokens=report.trained_tokens,
                     fill=report.real_tokens / report.computed_tokens,
+                    **report.diagnostics,
                 )
                 self.progress(f"train {target.name}", report.step, total)
                 if report.step < total and time.monotonic() - last_save >= self.checkpoint_every_s:
-                    position = {"metrics_bytes": self.run.metrics.length, "computed_tokens": computed}
+                    position = {
+                        "metrics_bytes": self.run.metrics.length,
+                        "computed_tokens": computed,
+                        "logp_start": watch.start,
+                        "alarm": alarm,
+                    }
                     learner.save(checkpoints / f"step-{report.step:07d}", sidecar=sidecar, extra=position)
                     _keep_last(checkpoints)
                     last_save = time.monotonic()
-            save_policy(learner.policy, target, sidecar=sidecar)
+            learner.export(target, sidecar=sidecar)
             result.update(
                 rows=len(rows),
                 too_long=too_long,
@@ -219,8 +269,37 @@ class Still:
                 parameters=learner.policy.num_parameters(),
                 lr=lr,
                 trials={},
+                objective=learner.objective.name,
+                adapt=learner.report().model_dump(mode="json"),
+                logp_start=watch.start,
+                diagnostics=report.diagnostics if report else {},
+                alarm=alarm,
             )
         _remove(checkpoints)
+
+    def _learner(self, plan: "_Plan", saved: Path | None) -> tuple[Learner, dict[str, Any]]:
+        """A learner at its start, or where a checkpoint left it."""
+
+        def begin() -> Policy:
+            return self.load_student() if plan.start is None else load_policy(plan.start, device=self.device)
+
+        needed = refusal(plan.objective, plan.adapt or Full(), reference=False) is not None
+        reference = begin() if needed else None
+        seed = derive_seed("learner", self.seed)
+        if saved is not None:
+            return Learner.restore(
+                saved,
+                plan.objective,
+                device=self.device,
+                adapt=plan.adapt,
+                optimizer=plan.optimizer,
+                reference=reference,
+                seed=seed,
+            )
+        learner = Learner(
+            begin(), plan.objective, adapt=plan.adapt, optimizer=plan.optimizer, reference=reference, seed=seed
+        )
+        return learner, {}
 
     def account(self, traces: Sequence[Trace], rule: StopRule) -> Coverage:
         """What the arm's data cost and how it covers the problems; kept with the arm's result."""
@@ -260,20 +339,28 @@ class Still:
         name: str,
         problems: Sequence[Problem] | None = None,
         max_new_tokens: int | None = None,
+        how: Measure = Measure(),
     ) -> ArmScore:
-        """Evaluate a checkpoint on the test problems (or others), greedily; traces go to ``evals/NAME.parquet``."""
+        """Evaluate a checkpoint, greedily on the test problems unless told otherwise; traces go to
+        ``evals/NAME.parquet``."""
+        task = self.task if how.task is None else load_task(how.task)
         chosen = self.test if problems is None else problems
+        if how.task is not None:
+            chosen = task.problems(how.split, how.problems, 0)
         folder = self.run.folder / "evals"
         stage = f"eval:{name}"
         if self.run.result_of(stage) is None:
             with self.run.stage(stage) as result:
                 self.progress(f"eval {name}", 0, len(chosen))
                 traces = evaluate(
-                    self.task,
+                    task,
                     chosen,
                     self.local(model),
                     self.chat_format,
                     max_new_tokens=max_new_tokens or self.params.max_new_tokens,
+                    temperature=how.temperature,
+                    top_p=how.top_p,
+                    n=how.n,
                     seed=self.seed,
                 )
                 found = score(name, traces, chosen)
@@ -290,16 +377,32 @@ class Still:
         return ArmScore.model_validate(self.run.result_of(stage))
 
 
-def set_rows(traces: Sequence[Trace], policy: Policy, settings: TrainConfig) -> tuple[list[Row], int]:
-    """Tokenised examples, and how many were dropped because they exceed the model's positions."""
-    rows = [
-        Row(
-            trace.id,
-            tokenise(trace.taught, policy.tokenizer, fingerprint=policy.fingerprint, stop_ids=policy.stop_ids),
-        )
-        for trace in traces
-    ]
-    fitting = [row for row in rows if len(row.tokens.ids) <= policy.max_length]
+@dataclass(frozen=True)
+class _Plan:
+    """What is trained on what, but for the learning rate."""
+
+    data: Sequence[Trace | Comparison]
+    start: Path | None
+    objective: Objective
+    adapt: Adapt | None
+    optimizer: AdamW | None
+    settings: TrainConfig
+
+
+def set_rows(data: Sequence[Trace | Comparison], policy: Policy, settings: TrainConfig) -> tuple[list[Row], int]:
+    """Tokenised rows, and how many traces were dropped because they exceed the model's positions.
+
+    A comparison with such a trace is dropped whole.
+    """
+    rows: list[Row] = []
+    for number, item in enumerate(data):
+        if isinstance(item, Comparison):
+            compared = zip(item.traces, item.scores, strict=True)
+            rows += [_row(trace, policy)._replace(group=f"group{number}", score=score) for trace, score in compared]
+        else:
+            rows.append(_row(item, policy))
+    long = {row.group or row.id for row in rows if len(row.tokens.ids) > policy.max_length}
+    fitting = [row for row in rows if (row.group or row.id) not in long]
     too_long = len(rows) - len(fitting)
     if too_long and (settings.too_long == "stop" or not fitting):
         longest = max(len(row.tokens.ids) for row in rows)
@@ -314,6 +417,16 @@ def set_rows(traces: Sequence[Trace], policy: Policy, settings: TrainConfig) -> 
             "the chat template must end an assistant turn with the model's end token"
         )
     return fitting, too_long
+
+
+def _row(trace: Trace, policy: Policy) -> Row:
+    tokens = tokenise(trace.taught, policy.tokenizer, fingerprint=policy.fingerprint, stop_ids=policy.stop_ids)
+    return Row(trace.id, tokens)
+
+
+def _once(traces: Sequence[Trace]) -> list[Trace]:
+    """Each trace once, in order."""
+    return list({trace.id: trace for trace in traces}.values())
 
 
 def _learns_to_stop(row: Row, policy: Policy) -> bool:
