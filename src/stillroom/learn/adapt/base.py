@@ -13,6 +13,7 @@ from fnmatch import fnmatchcase
 from typing import Protocol, cast
 
 import torch
+from pydantic import Field
 
 from stillroom.errors import CheckpointError, UserError
 from stillroom.models.policy import Policy
@@ -40,6 +41,8 @@ class AdaptReport(Noun):
     share: float
     optimizer_bytes: int
     """Moments, masks and statistics as they are held now."""
+    details: dict[str, float] = Field(default_factory=dict)
+    """What else a choice says of itself, e.g. the overlap of successive masks."""
 
 
 class Moving(Protocol):
@@ -208,11 +211,18 @@ class DenseMoving:
         )
 
 
-def share_report(name: str, policy: Policy, *, trainable: int, optimizer_bytes: int) -> AdaptReport:
+def share_report(
+    name: str, policy: Policy, *, trainable: int, optimizer_bytes: int, details: dict[str, float] | None = None
+) -> AdaptReport:
     """The report of that many moving entries of a policy."""
     total = policy.num_parameters()
     return AdaptReport(
-        adapt=name, trainable=trainable, total=total, share=trainable / total, optimizer_bytes=optimizer_bytes
+        adapt=name,
+        trainable=trainable,
+        total=total,
+        share=trainable / total,
+        optimizer_bytes=optimizer_bytes,
+        details=details or {},
     )
 
 
