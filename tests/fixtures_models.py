@@ -1,11 +1,30 @@
-"""Policies of a few thousand random weights, made in memory: Qwen2 and Llama layouts with tokenizers of their own."""
+"""Policies of a few thousand random weights in six layouts, made in memory, with tokenizers of their own."""
 
 import copy
+import json
 from functools import cache
+from typing import cast
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    GemmaConfig,
+    GemmaForCausalLM,
+    GemmaTokenizer,
+    GenerationConfig,
+    GPT2Tokenizer,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
+    GPTNeoXTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MambaConfig,
+    MambaForCausalLM,
+    OPTConfig,
+    OPTForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 
 from stillroom.chat import Tokenised, tokenise
 from stillroom.learn.batches import Row
@@ -21,6 +40,17 @@ LLAMA_TEMPLATE = (
     "{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
 )
 """Like Llama 3's: headers, a blank line, and trimmed texts."""
+
+GEMMA_TEMPLATE = (
+    "{{ bos_token }}{% for m in messages %}<start_of_turn>{{ 'model' if m.role == 'assistant' else m.role }}\n"
+    "{{ m.content | trim }}<end_of_turn>\n{% endfor %}{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
+)
+
+PLAIN_TEMPLATE = (
+    "{% for m in messages %}{{ m.role }}:\n{{ m.content }}{% if m.role == 'assistant' %}{{ eos_token }}{% endif %}\n"
+    "{% endfor %}{% if add_generation_prompt %}assistant:\n{% endif %}"
+)
+"""For layouts whose published models have no chat template."""
 
 QWEN3_TEMPLATE = (
     "{% set ns = namespace(last=-1) %}{% for m in messages %}{% if m.role == 'user' %}{% set ns.last = loop.index0 %}"
@@ -85,13 +115,136 @@ def llama_policy() -> Policy:
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
     )
+    ends = [tokenizer.convert_tokens_to_ids(name) for name in ("<|end_of_text|>", "<|eot_id|>")]
+    return _policy(LlamaForCausalLM, config, tokenizer, ends, "tiny-llama")
+
+
+@cache
+def gemma_tokenizer() -> PreTrainedTokenizerFast:
+    """As SentencePiece makes them: ``▁`` for a space, and single bytes for what is not in the vocabulary."""
+    learner = Tokenizer(models.BPE())
+    learner.train_from_iterator(
+        ["▁" + word for text in TEXTS * 4 for word in text.split(" ")],
+        trainers.BpeTrainer(vocab_size=80, show_progress=False),
+    )
+    learned = json.loads(learner.to_str())["model"]
+    names = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "<start_of_turn>", "<end_of_turn>"]
+    names += [f"<0x{byte:02X}>" for byte in range(256)] + sorted(learned["vocab"], key=learned["vocab"].get)
+    return cast(
+        PreTrainedTokenizerFast,
+        GemmaTokenizer(
+            vocab={name: number for number, name in enumerate(names)},
+            merges=[tuple(pair) for pair in learned["merges"]],
+            additional_special_tokens=names[5:7],
+            chat_template=GEMMA_TEMPLATE,
+        ),
+    )
+
+
+def _byte_level(empty: PreTrainedTokenizerFast, vocabulary: int, template: str) -> PreTrainedTokenizerFast:
+    """The tokenizer class of a layout, with a vocabulary of ours."""
+    trained = empty.train_new_from_iterator(
+        TEXTS * 4, vocabulary, initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()), show_progress=False
+    )
+    trained.chat_template = template
+    return cast(PreTrainedTokenizerFast, trained)
+
+
+@cache
+def neox_tokenizer() -> PreTrainedTokenizerFast:
+    return _byte_level(GPTNeoXTokenizer(), 290, PLAIN_TEMPLATE)
+
+
+@cache
+def opt_tokenizer() -> PreTrainedTokenizerFast:
+    """Begins a conversation with the token that also ends a turn."""
+    empty = GPT2Tokenizer(unk_token="</s>", bos_token="</s>", eos_token="</s>", pad_token="<pad>")
+    return _byte_level(empty, 290, "{{ bos_token }}" + PLAIN_TEMPLATE)
+
+
+@cache
+def gemma_policy() -> Policy:
+    """Shared: do not train it (see `fresh`). Scaled and tied embeddings, one key-value head, two end tokens."""
+    tokenizer = gemma_tokenizer()
+    config = GemmaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=8,
+        max_position_embeddings=256,
+    )
+    ends = [tokenizer.convert_tokens_to_ids(name) for name in ("<eos>", "<end_of_turn>")]
+    return _policy(GemmaForCausalLM, config, tokenizer, ends, "tiny-gemma")
+
+
+@cache
+def neox_policy() -> Policy:
+    """Shared: do not train it (see `fresh`). Attention and MLP side by side, rotation of a quarter, untied head."""
+    tokenizer = neox_tokenizer()
+    config = GPTNeoXConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=256,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    return _policy(GPTNeoXForCausalLM, config, tokenizer, [tokenizer.eos_token_id], "tiny-neox")
+
+
+@cache
+def opt_policy() -> Policy:
+    """Shared: do not train it (see `fresh`). Learned positions, and a projection between embeddings and layers."""
+    tokenizer = opt_tokenizer()
+    config = OPTConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        word_embed_proj_dim=12,
+        ffn_dim=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=256,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    return _policy(OPTForCausalLM, config, tokenizer, [tokenizer.eos_token_id], "tiny-opt")
+
+
+@cache
+def mamba_policy() -> Policy:
+    """Shared: do not train it (see `fresh`). A recurrent state, and no limit on positions."""
+    tokenizer = neox_tokenizer()
+    config = MambaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        state_size=4,
+        num_hidden_layers=2,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return _policy(MambaForCausalLM, config, tokenizer, [tokenizer.eos_token_id], "tiny-mamba")
+
+
+SIX = (qwen2_policy, llama_policy, gemma_policy, neox_policy, opt_policy, mamba_policy)
+"""One policy per supported layout."""
+
+
+def _policy(
+    layout: type[PreTrainedModel], config: object, tokenizer: PreTrainedTokenizerFast, ends: list[int], source: str
+) -> Policy:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
-        model = LlamaForCausalLM(config)
-    ends = [tokenizer.convert_tokens_to_ids(name) for name in ("<|end_of_text|>", "<|eot_id|>")]
+        model = layout(config)
     model.generation_config = GenerationConfig(eos_token_id=ends, do_sample=False)
     model.eval()
-    return _sharpened(make_policy(model, tokenizer, source="tiny-llama"))
+    return _sharpened(make_policy(model, tokenizer, source=source))
 
 
 def _sharpened(policy: Policy) -> Policy:

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from fixtures_models import fresh, llama_policy, qwen2_policy, qwen2_tokenizer, taught
+from fixtures_models import SIX, fresh, llama_policy, qwen2_policy, qwen2_tokenizer, taught
 from stillroom.chat import render_chat
 from stillroom.errors import CheckpointError, UserError
 from stillroom.models.policy import Policy, Sidecar, load_policy, make_policy, require_prompt_fits, save_policy
@@ -24,7 +24,7 @@ MESSAGES = [
     Message(role="user", content="what is 12 + 30?\n\n\tthe é answer 一"),
     Message(role="assistant", content="42"),
 ]
-LAYOUTS = pytest.mark.parametrize("policy", [qwen2_policy, llama_policy])
+LAYOUTS = pytest.mark.parametrize("policy", SIX)
 
 
 def logits_of(model: Any, ids: list[int]) -> torch.Tensor:
@@ -71,13 +71,15 @@ def test_half_precision_is_stored_once_and_widened_on_a_cpu(policy: Callable[[],
     full, half = (load_file(tmp_path / name / "model.safetensors") for name in ("full", "half"))
     # Tied weights are one tensor in either file.
     assert set(full) == set(half)
-    assert ("lm_head.weight" in half) == (policy is llama_policy)
+    heads = {"lm_head.weight", "embed_out.weight"} & set(half)
+    assert len(heads) == (0 if ours.model.config.tie_word_embeddings else 1)
     assert {tensor.dtype for tensor in half.values()} == {torch.float16}
     assert json.loads((tmp_path / "half" / "config.json").read_text())["dtype"] == "float16"
     opened = load_policy(tmp_path / "half").model
     assert opened.dtype is torch.float32
     weights = opened.state_dict()
-    assert all(torch.equal(weights[name], tensor.half().float()) for name, tensor in full.items())
+    names = {name: name.replace("embed_out", "lm_head") for name in full}  # as GPT-NeoX files have it
+    assert all(torch.equal(weights[names[name]], tensor.half().float()) for name, tensor in full.items())
 
 
 def test_training_tied_weights_moves_both_ends(tmp_path: Path) -> None:

@@ -10,14 +10,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fixtures_models import llama_policy, qwen2_policy
+from fixtures_models import SIX, mamba_policy, qwen2_policy
 from stillroom.errors import UserError
 from stillroom.models.policy import Policy
 from stillroom.samplers.base import Prompt, SamplingParams
 from stillroom.samplers.local import EDGE, LocalSampler, draw
 from stillroom.types import Finish, Message, Response
 
-LAYOUTS = pytest.mark.parametrize("policy", [qwen2_policy, llama_policy])
+LAYOUTS = pytest.mark.parametrize("policy", SIX)
 
 
 def prompts(count: int = 6) -> list[Prompt]:

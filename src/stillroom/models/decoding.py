@@ -68,11 +68,14 @@ def step(policy: Policy, decoding: Decoding, tokens_B: torch.Tensor) -> torch.Te
 def _forward(
     policy: Policy, ids_BT: torch.Tensor, mask_BT: torch.Tensor, position_BT: torch.Tensor, cache: DynamicCache
 ) -> torch.Tensor:
-    inputs = {"attention_mask": mask_BT, "position_ids": position_BT}
-    if policy.model.config.model_type in RECURRENT:
+    model = policy.model
+    states: torch.Tensor
+    if model.config.model_type in RECURRENT:
         # The mask keeps padding out of the state while prompts are read; afterwards there is none.
-        inputs = {"attention_mask": mask_BT} if ids_BT.shape[1] > 1 else {}
-    states: torch.Tensor = policy.model.base_model(
-        input_ids=ids_BT, cache=cache, use_cache=True, **inputs
+        mask = mask_BT if ids_BT.shape[1] > 1 else None
+        states = model.base_model(input_ids=ids_BT, attention_mask=mask, cache=cache, use_cache=True).last_hidden_state
+        return states[:, -1].to(model.dtype)  # it sums in float32
+    states = model.base_model(
+        input_ids=ids_BT, attention_mask=mask_BT, position_ids=position_BT, cache=cache, use_cache=True
     ).last_hidden_state
     return states[:, -1]

@@ -18,7 +18,7 @@ from stillroom.io import read_json
 from stillroom.seeds import digest
 from stillroom.types import Noun
 
-LAYOUTS = ("qwen2", "llama")
+LAYOUTS = ("qwen2", "llama", "gemma", "gpt_neox", "opt", "mamba")
 """Model types that are tested to load, sample, train, save and reopen with the same logits."""
 
 PACKABLE = ("qwen2", "llama", "gemma", "gpt_neox")
@@ -78,7 +78,7 @@ class Policy:
         """
         packing = {} if positions_BT is None else {"position_ids": positions_BT}
         states: torch.Tensor = self.model.base_model(input_ids=ids_BT, use_cache=False, **packing).last_hidden_state
-        return states
+        return states.to(self.model.dtype)  # Mamba sums in float32 and its head does not
 
     def logits(self, hidden_ND: torch.Tensor) -> torch.Tensor:
         """Logits [N, V] of hidden states [N, D], so that callers pay only for the positions they need."""
@@ -120,6 +120,10 @@ def load_policy(
         if config.model_type not in LAYOUTS:
             raise CheckpointError(
                 f"{source}: layout {config.model_type!r} is not supported yet; supported: {', '.join(LAYOUTS)}"
+            )
+        if getattr(config, "use_bias", False):
+            raise CheckpointError(
+                f"{source}: {config.model_type} with use_bias lets padding into its state; use another"
             )
         wanted = dtype or (torch.float32 if device == "cpu" else "auto")
         # Mismatched shapes are let through here to be refused by name below.

@@ -55,6 +55,7 @@ class TokenAutomaton(NamedTuple):
 def stop_automaton(vocabulary: Vocabulary, stop: tuple[str, ...]) -> TokenAutomaton:
     """Marks the tokens with which one of the strings is in the text (Aho & Corasick 1975)."""
     prefixes = {string[:end] for string in stop for end in range(len(string) + 1)}
+    characters = frozenset("".join(stop))
 
     def read(state: Hashable, character: str) -> Hashable:
         if state is None:
@@ -70,7 +71,7 @@ def stop_automaton(vocabulary: Vocabulary, stop: tuple[str, ...]) -> TokenAutoma
             start="",
             read=read,
             marked=lambda state: state is None,
-            cares=frozenset("".join(stop)),
+            cares=lambda state: characters,
             judges=lambda state: False,
         ),
         vocabulary,
@@ -102,12 +103,18 @@ def ban_automaton(vocabulary: Vocabulary, ban: StepStartBan) -> TokenAutomaton:
         return text if text in prefixes else free
 
     spaces = {c for c in map(chr, range(0x3001)) if c.isspace()}
+
+    def cares(state: Hashable) -> frozenset[str]:
+        if not isinstance(state, str):
+            return frozenset()
+        return frozenset(c for c in lowered if state + lowered[c] in prefixes) | (frozenset() if state else spaces)
+
     automaton = compile_machine(
         Machine(
             start="",
             read=read,
             marked=lambda state: state == forbidden or state in words,
-            cares=frozenset(lowered) | spaces,
+            cares=cares,
             judges=lambda state: state in words,
         ),
         vocabulary,
@@ -125,12 +132,13 @@ class Machine(NamedTuple):
 
     start: Hashable
     read: Callable[[Hashable, str], Hashable]
-    """The state after a character; after one that is not in `cares` the same as after U+FFFD, unless it `judges`."""
+    """The state after a character."""
     marked: Callable[[Hashable], bool]
     """Whether a token that leads here is marked. A state that marks all that follows returns itself from `read`."""
-    cares: frozenset[str]
+    cares: Callable[[Hashable], frozenset[str]]
+    """The characters beyond ASCII that do something else in this state than U+FFFD, if it has no judgement."""
     judges: Callable[[Hashable], bool]
-    """Whether this state tells characters outside `cares` apart."""
+    """Whether this state may tell any two characters apart."""
 
 
 class _State(NamedTuple):
@@ -182,7 +190,7 @@ class _Bytes:
 
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
-        self._encoded = [character.encode() for character in machine.cares if ord(character) >= 0x80]
+        self._cares: dict[Hashable, list[bytes]] = {}
         self._numbers: dict[Hashable, int] = {}
         self.found: list[_State] = [_State(None, b"")]
         self._number(_State(machine.start, b""))
@@ -215,13 +223,15 @@ class _Bytes:
         at, pending = state
         key: Hashable = at
         if pending:
-            rests = frozenset(c[len(pending) :] for c in self._encoded if c.startswith(pending))
+            if at not in self._cares:
+                self._cares[at] = [character.encode() for character in self._machine.cares(at)]
+            rests = frozenset(c[len(pending) :] for c in self._cares[at] if c.startswith(pending))
             judges = self._machine.judges(at)
             if judges and not rests and not whole:
                 return _JUDGE
             if judges and rests:
                 key = (at, pending)
-            elif rests or UNKNOWN in self._machine.cares:
+            elif rests or UNKNOWN in self._machine.cares(at):
                 key = (at, _kind(pending), rests)
             else:
                 key = at = self._machine.read(at, UNKNOWN)
