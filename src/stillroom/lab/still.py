@@ -99,7 +99,7 @@ class Still:
             with self.run.stage(name) as result:
                 engine = RejectionSampler(
                     self.task,
-                    self.teacher if student is None else self._own(student),
+                    self.teacher if student is None else self.local(student),
                     self.chat_format,
                     self.params if temperature is None else self.params.model_copy(update={"temperature": temperature}),
                     seed=derive_seed(pool, self.seed),
@@ -320,13 +320,11 @@ class Still:
         return differ / len(judged) if judged else None
 
     def local(self, model: str | Path) -> LocalSampler:
-        """A sampler over a checkpoint."""
-        return LocalSampler(load_policy(model, device=self.device, chat_template=self.chat_template))
-
-    def _own(self, checkpoint: Path) -> LocalSampler:
-        """A sampler over a checkpoint of this run, named by its place in it: where the folder lies is no result."""
-        policy = load_policy(checkpoint, device=self.device, chat_template=self.chat_template)
-        return LocalSampler(replace(policy, source=str(checkpoint.relative_to(self.run.folder))))
+        """A sampler over a checkpoint; one of this run is named by its place in it: where a run lies is no result."""
+        policy = load_policy(model, device=self.device, chat_template=self.chat_template)
+        if Path(model).is_relative_to(self.run.folder):
+            policy = replace(policy, source=str(Path(model).relative_to(self.run.folder)))
+        return LocalSampler(policy)
 
     def load_student(self) -> Policy:
         """The untrained student."""
