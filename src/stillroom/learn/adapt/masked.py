@@ -6,7 +6,7 @@ current matrix, and chooses again from time to time. The mask applies to the upd
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
@@ -108,7 +108,8 @@ class _Part:
     statistics: Statistics = field(default_factory=dict)
 
     def held(self) -> dict[str, torch.Tensor]:
-        return {"at": self.at, "first": self.first, "second": self.second, **self.statistics}
+        statistics = {f"statistic.{name}": tensor for name, tensor in self.statistics.items()}
+        return {"at": self.at, "first": self.first, "second": self.second, **statistics}
 
 
 class MaskedMoving:
@@ -215,14 +216,14 @@ class MaskedMoving:
             raise CheckpointError(f"optimizer.safetensors is not of adapt {self._choice.name!r}: it holds no masks")
         for part in self._parts:
             name, device = part.matrix.name, part.at.device
-            statistics = self._score.statistics if steps else ()
-            found = {key: tensors.get(f"{key}.{name}") for key in ("at", "first", "second", *statistics)}
-            for key, tensor in found.items():
-                if tensor is None or (key in ("at", "first", "second") and len(tensor) != part.k):
-                    raise CheckpointError(f"optimizer.safetensors lacks {key!r} of {name}, or has another number of it")
-            whole = {key: tensor.to(device) for key, tensor in found.items() if tensor is not None}
-            part.at, part.first, part.second = (whole.pop(key) for key in ("at", "first", "second"))
-            part.statistics = whole
+            part.at, part.first, part.second = (
+                _stored(tensors, f"{key}.{name}", (part.k,)).to(device) for key in ("at", "first", "second")
+            )
+            shape = part.matrix.of(part.matrix.weight).shape
+            part.statistics = {
+                key: _stored(tensors, f"statistic.{key}.{name}", shape).to(device)
+                for key in (self._score.statistics if steps else ())
+            }
         count, self._overlap, peak = tensors["masked"].tolist()
         self._steps, self._peak = int(count), int(peak)
 
@@ -249,6 +250,13 @@ class MaskedMoving:
 def _entries(part: _Part, tensor: torch.Tensor) -> torch.Tensor:
     """The part's chosen entries [k] of a tensor of the parameter's shape, in float32."""
     return tensor.view(-1)[part.at.long()].to(torch.float32)
+
+
+def _stored(tensors: Mapping[str, torch.Tensor], key: str, shape: Sequence[int]) -> torch.Tensor:
+    found = tensors.get(key)
+    if found is None or tuple(found.shape) != tuple(shape):
+        raise CheckpointError(f"optimizer.safetensors holds no {key!r} of shape {tuple(shape)}: another mask or score")
+    return found
 
 
 def _bytes(tensor: torch.Tensor) -> int:
