@@ -1,5 +1,6 @@
 """Local sampling: the same tokens as transformers, the same result in any batch, and draws that are what they claim."""
 
+import re
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -10,10 +11,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fixtures_models import SIX, mamba_policy, qwen2_policy
+from fixtures_models import SIX, qwen2_policy
 from stillroom.errors import UserError
 from stillroom.models.policy import Policy
-from stillroom.samplers.base import Prompt, SamplingParams
+from stillroom.samplers.base import Prompt, SamplingParams, StepStartBan
 from stillroom.samplers.local import EDGE, LocalSampler, draw
 from stillroom.types import Finish, Message, Response
 
@@ -174,6 +175,89 @@ class _WithHead:
         return self._head
 
 
+def test_bans_end_at_the_first_blank_line_of_each_row() -> None:
+    """64 rows of different lengths, by a model that likes nothing better than the forbidden words."""
+    policy = qwen2_policy()
+    names = policy.tokenizer.convert_ids_to_tokens(range(len(policy.tokenizer)))
+    liked = torch.zeros(len(names))
+    for name, logit in {"the": 10, "Ġthink": 10, "Ċ": 10.5, "Ġ": 7, "so": 8, "th": 8, "is": 8, "e": 8}.items():
+        liked[names.index(name)] = logit
+    model = policy.model.get_output_embeddings()
+    eager = Policy(**{**vars(policy), "model": _WithHead(policy.model, lambda hidden: 0.1 * model(hidden) + liked)})
+    asked = [
+        Prompt(messages=(Message(role="user", content="what is " + "1 + " * (i % 23) + "2?"),), seed=i)
+        for i in range(64)
+    ]
+    assert len({len(LocalSampler(eager).prompt_ids(prompt)) for prompt in asked}) == 23
+    params = SamplingParams(max_new_tokens=40, constraint=StepStartBan(words=("the", "THINK")))
+
+    def begins(step: str) -> bool:
+        return re.match(r"\s*(the|think)\b", step, re.IGNORECASE) is not None
+
+    def first_steps(responses: list[list[Response]]) -> list[str]:
+        return [re.split(r"(?<=\S)\n\n", response.text)[0] for (response,) in responses]
+
+    found = LocalSampler(eager, batch_rows=64).sample(asked, params)
+    assert not any(map(begins, first_steps(found)))
+    # It would have begun so often, and does as soon as it may.
+    free = LocalSampler(eager, batch_rows=64).sample(asked, params.model_copy(update={"constraint": None}))
+    assert sum(map(begins, first_steps(free))) > 20
+    later = [re.split(r"(?<=\S)\n\n", response.text)[1:] for (response,) in found]
+    assert sum(any(map(begins, steps)) for steps in later) > 20
+    # Each row in its own time: blank lines before any text, and steps of different lengths.
+    assert any(response.text.startswith("\n\n") for (response,) in found)
+    assert len({len(step) for step in first_steps(found)}) > 8
+    assert counted(found) <= 8
+    for rows in (1, 7):
+        again = LocalSampler(eager, batch_rows=rows).sample(asked[:20], params)
+        assert all(agree(one, two) for (one,), (two,) in zip(found, again, strict=False))
+
+
+@LAYOUTS
+@pytest.mark.parametrize("temperature", [0.0, 0.8])
+def test_a_ban_moves_the_choice_and_not_the_log_probability(policy: Callable[[], Policy], temperature: float) -> None:
+    ours = policy()
+    params = SamplingParams(temperature=temperature, max_new_tokens=1, raw_logits=True)
+    for prompt in prompts(3):
+        sampler = LocalSampler(ours)
+        with torch.no_grad():
+            logits = ours.model(torch.tensor([sampler.prompt_ids(prompt)])).logits[0, -1]
+        order = logits.argsort(descending=True).tolist()
+        likeliest = next(token for token in order if ours.tokenizer.decode([token]).strip() and token < len(order))
+        ban = StepStartBan(words=(ours.tokenizer.decode([likeliest]).strip(),))
+        ((response,),) = sampler.sample([prompt], params.model_copy(update={"constraint": ban}))
+        assert response.token_ids is not None
+        (chosen,) = response.token_ids
+        assert chosen != likeliest or likeliest in ours.stop_ids
+        assert response.raw_logits == pytest.approx([float(logits[chosen])], abs=1e-4)
+        expected = (logits.double() / (temperature or 1.0)).log_softmax(-1)[chosen]
+        assert response.logp_policy == pytest.approx([float(expected)], abs=1e-4)
+
+
+def test_raw_logits_are_given_only_when_asked_for() -> None:
+    sampler = LocalSampler(qwen2_policy())
+    params = SamplingParams(n=2, temperature=0.5, max_new_tokens=8, raw_logits=True)
+    for response in sampler.sample(prompts(1), params)[0]:
+        assert response.token_ids is not None
+        start = sampler.prompt_ids(prompts(1)[0])
+        with torch.no_grad():
+            logits = sampler.policy.model(torch.tensor([start + list(response.token_ids)])).logits[0]
+        expected = logits[len(start) - 1 : -1][range(len(response.token_ids)), list(response.token_ids)]
+        assert response.raw_logits == pytest.approx(expected.tolist(), abs=1e-4)
+    (plain,) = sampler.sample(prompts(1), SamplingParams(max_new_tokens=2))[0]
+    assert plain.raw_logits is None
+
+
+def test_a_turn_ends_where_nothing_else_may_be_drawn() -> None:
+    policy = qwen2_policy()
+    every = {text.strip() for i in range(len(policy.tokenizer)) if (text := policy.tokenizer.decode([i])).strip()}
+    params = SamplingParams(max_new_tokens=200, constraint=StepStartBan(words=tuple(sorted(every))))
+    for (response,) in LocalSampler(policy).sample(prompts(), params):
+        # White space, and bytes that are no character yet, may come before it.
+        assert response.finish is Finish.STOP
+        assert not response.text.replace("\ufffd", "").strip()
+
+
 @LAYOUTS
 def test_a_prefix_is_continued_and_not_repeated(policy: Callable[[], Policy]) -> None:
     sampler = LocalSampler(policy())
@@ -272,6 +356,25 @@ def test_frequencies_are_the_probabilities() -> None:
     # 0.4 + 0.25 = 0.65 < 0.7 <= 0.85: the nucleus is the three likeliest.
     nucleus = np.array([0, 0.4, 0, 0.25, 0.2, 0]) / 0.85
     assert chi_square(nucleus, SamplingParams(top_p=0.7)) < 13.9
+
+
+def test_what_is_banned_leaves_its_probability_to_the_rest() -> None:
+    logits = torch.log(torch.tensor([[0.6, 0.3, 0.08, 0.02]])).double().float()
+    banned = torch.tensor([[True, False, False, False]])
+
+    def drawn(uniform: float, params: SamplingParams) -> tuple[int, float]:
+        tokens, logps, _ = draw(logits, torch.tensor([uniform], dtype=torch.float64), params, banned)
+        return int(tokens[0]), float(logps[0])
+
+    # 0.3 / 0.4 = 0.75, then 0.95; top-p is taken of what is left, and the log-probability of the whole.
+    found = [drawn(u, SamplingParams()) for u in (0.0, 0.74, 0.76, 0.94, 0.96)]
+    assert [token for token, _ in found] == [1, 1, 2, 2, 3]
+    assert found[0][1] == pytest.approx(np.log(0.3), abs=1e-6)
+    assert [drawn(u, SamplingParams(top_p=0.7))[0] for u in (0.1, 0.99)] == [1, 1]
+    assert drawn(0.0, SamplingParams(temperature=0)) == (1, pytest.approx(np.log(0.3), abs=1e-6))
+    # Even where next to nothing is left.
+    logits[0, 1:] -= 60
+    assert [drawn(u, SamplingParams())[0] for u in (0.0, 0.76, 0.96)] == [1, 2, 3]
 
 
 def test_close_calls_are_counted() -> None:
