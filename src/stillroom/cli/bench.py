@@ -52,6 +52,39 @@ def verifier(
     )
 
 
+@app.command()
+def importance(
+    model: Annotated[str, typer.Option(metavar="MODEL", help="proxy:NAME, a checkpoint folder, or a hub id.")],
+    task: Annotated[str, typer.Option(metavar="SPEC", help="A task with a solver: NAME[:option=value].")],
+    out: Out,
+    split: Annotated[str, typer.Option(help="Problems to measure on: train, dev or test.")] = "test",
+    problems: Annotated[int, typer.Option(min=4, help="How many.")] = 100,
+    seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Disturb the weights that each selection score picks, LIFT's among them, and see which disturbance hurts most.
+
+    Example: stillroom bench importance --model proxy:student-0.4m --task arithmetic --out importance.json
+    """
+    from stillroom.bench.importance import measure
+    from stillroom.cli.show import progress_bars
+    from stillroom.errors import unknown_name
+
+    if split not in ("train", "dev", "test"):
+        raise unknown_name("split", split, ("train", "dev", "test"))
+    with progress_bars(quiet=as_json) as progress:
+        result = measure(
+            model,
+            task,
+            split=split,  # type: ignore[arg-type]
+            problems=problems,
+            seed=seed,
+            on_row=lambda done, total: progress("noise", done, total),
+        )
+    orders = "; ".join(f"{density}: {', '.join(order)}" for density, order in result["most_harmful_first"].items())
+    _write(out, result, as_json, f"loss {result['undisturbed']['loss']:.3f} undisturbed; most harmful first, {orders}")
+
+
 def _write(out: Path, result: dict[str, Any], as_json: bool, line: str) -> None:
     from stillroom.cli.show import emit, emit_json
     from stillroom.io import write_json

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
+from stillroom.chat import ChatFormat, render, tokenise
 from stillroom.errors import UserError
 from stillroom.learn.adapt.masked import Masked
 from stillroom.learn.adapt.matrices import Matrix, matrices
@@ -13,7 +14,9 @@ from stillroom.learn.learner import Learner
 from stillroom.learn.objectives.base import View
 from stillroom.learn.objectives.sft import SFT
 from stillroom.models.policy import Policy
-from stillroom.seeds import derive_seed
+from stillroom.seeds import derive_rng, derive_seed
+from stillroom.tasks.base import Style, Task
+from stillroom.types import Problem, Segment
 
 SIGMA = 0.3
 """Of the noise, in standard deviations of each matrix (ours, at proxy scale; the paper adds N(0, 0.01^2))."""
@@ -80,3 +83,20 @@ def mean_loss(policy: Policy, rows: Sequence[Row], *, micro_tokens: int = 4096) 
     batches = [collate(part, policy.pad_id, policy.device) for part in split([(row,) for row in rows], micro_tokens)]
     total = sum(float(objective(View(policy), batch).total) for batch in batches)
     return total / sum(objective.denominator(batch) for batch in batches)
+
+
+def solved_rows(
+    task: Task, problems: Sequence[Problem], policy: Policy, chat_format: ChatFormat, seed: int
+) -> list[Row]:
+    """The task's own solutions as training rows; raises UserError for a task without a solver."""
+    if task.solve is None:
+        raise UserError(f"task {task.name!r} has no solver, so there are no solutions to measure a loss on")
+    found = []
+    for problem in problems:
+        solution = task.solve(problem, Style(), derive_rng("importance", seed, problem.id))
+        segments = [Segment(role=message.role, text=message.content) for message in problem.messages]
+        taught = render(chat_format, solution.thought, solution.answer)
+        segments.append(Segment(role="assistant", text=taught, weight=1.0))
+        tokens = tokenise(segments, policy.tokenizer, fingerprint=policy.fingerprint, stop_ids=policy.stop_ids)
+        found.append(Row(problem.id, tokens))
+    return found
