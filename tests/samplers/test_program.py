@@ -1,12 +1,15 @@
 """The programmatic teacher: seeded, laid out in the chat format, its annotations where they belong."""
 
+from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 
 from stillroom.chat import FORMATS, parse
 from stillroom.errors import UserError
 from stillroom.samplers import Prompt, SamplingParams, make_sampler
+from stillroom.samplers.base import StepStartBan
 from stillroom.samplers.program import ProgramSampler
 from stillroom.tasks.base import Solution, Style, Task, question
 from stillroom.types import Finish, Problem, Span, Verdict
@@ -85,3 +88,18 @@ def test_what_cannot_be_solved_is_refused() -> None:
         ProgramSampler(toy()).sample([prompt(problem=None)], SamplingParams())
     with pytest.raises(UserError, match="give a task"):
         make_sampler("program")
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [({"constraint": StepStartBan(words=("But",))}, "a constraint"), ({"raw_logits": True}, "raw logits")],
+)
+def test_only_local_models_take_what_others_cannot_give(asked: dict[str, Any], words: str, tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"prompt": "What is 1+1?", "response": "two"}\n')
+    for sampler in (
+        ProgramSampler(toy()),
+        make_sampler(f"replay:{tmp_path / 'a.jsonl'}"),
+        make_sampler("openai:m@http://127.0.0.1:9/v1", folder=tmp_path),
+    ):
+        with pytest.raises(UserError, match=f"{sampler.id.split(':')[0]}.* cannot see to {words}.*local:PATH"):
+            sampler.sample([prompt()], SamplingParams(**asked))

@@ -5,6 +5,7 @@ from typing import Annotated, Protocol
 
 from pydantic import Field
 
+from stillroom.errors import UserError
 from stillroom.seeds import derive_seed
 from stillroom.types import Message, Noun, Problem, Response
 
@@ -36,9 +37,9 @@ class SamplingParams(Noun):
     stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     """Strings that end a response; they are not part of its text."""
     constraint: StepStartBan | None = None
-    """What may not be drawn; samplers that cannot see to it refuse it."""
+    """What may not be drawn. Samplers other than local models refuse it, and the next one."""
     raw_logits: bool = False
-    """Fill `Response.raw_logits`; only local models know them."""
+    """Fill `Response.raw_logits`."""
 
 
 class Prompt(Noun):
@@ -67,6 +68,13 @@ class Sampler(Protocol):
         ...
 
     def sample(self, prompts: Sequence[Prompt], params: SamplingParams) -> list[list[Response]]: ...
+
+
+def require_plain(params: SamplingParams, sampler: str) -> None:
+    """Raise UserError when a request asks for what only a model in this process can give."""
+    if params.constraint is not None or params.raw_logits:
+        asked = "a constraint" if params.constraint is not None else "raw logits"
+        raise UserError(f"{sampler} cannot see to {asked}: only local models can; use local:PATH, or leave it out")
 
 
 def response_seed(prompt: Prompt, offset: int) -> int:

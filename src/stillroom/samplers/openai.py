@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from stillroom.chat import FORMATS, ChatFormat
 from stillroom.errors import MissingExtraError, UserError
-from stillroom.samplers.base import Prompt, SamplingParams, response_seed
+from stillroom.samplers.base import Prompt, SamplingParams, require_plain, response_seed
 from stillroom.samplers.budget import Budget, Charge, Price, charge
 from stillroom.samplers.cache import ResponseCache, request_key
 from stillroom.samplers.wire import (
@@ -152,8 +152,10 @@ class OpenAISampler:
 
         Raises:
             BudgetExceeded: before a request that could cost more than is left; all received answers are kept.
-            UserError: the server cannot be reached or refuses the key or the model; a prefix it cannot continue.
+            UserError: the server cannot be reached or refuses the key or the model; a prefix it cannot continue; a
+                constraint.
         """
+        require_plain(params, self.id)
         rows = [[self._request(prompt, params, offset) for offset in range(params.n)] for prompt in prompts]
         keys = [[self._key(request) for request in row] for row in rows]
         wanted = {

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from stillroom.chat import ChatFormat, get_format, render
 from stillroom.errors import UserError
-from stillroom.samplers.base import Prompt, SamplingParams, response_seed
+from stillroom.samplers.base import Prompt, SamplingParams, require_plain, response_seed
 from stillroom.seeds import derive_rng
 from stillroom.tasks.base import Style, Task
 from stillroom.types import Finish, Response, Span, Usage
@@ -48,7 +48,8 @@ class ProgramSampler:
         *,
         on_progress: Callable[[int], None] | None = None,
     ) -> list[list[Response]]:
-        """Solutions in order. Raises UserError for a prompt without a problem or with a foreign prefix."""
+        """Solutions in order. Raises UserError for a prompt without a problem, a foreign prefix or a constraint."""
+        require_plain(params, self.id)
         rows = []
         for prompt in prompts:
             rows.append([self._one(prompt, offset) for offset in range(params.n)])

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from stillroom.chat import FORMATS, ChatFormat, ask
-from stillroom.samplers.base import Prompt, SamplingParams
+from stillroom.samplers.base import Prompt, SamplingParams, require_plain
 from stillroom.samplers.records import Record, Rejected, bare_question, question_key, read_recording
 from stillroom.seeds import digest
 from stillroom.tasks.base import question, split_of
@@ -55,7 +55,12 @@ class ReplaySampler:
         *,
         on_progress: Callable[[int], None] | None = None,
     ) -> list[list[Response]]:
-        """Recorded answers in order; where none is left, a response with finish ``error``."""
+        """Recorded answers in order; where none is left, a response with finish ``error``.
+
+        Raises:
+            UserError: a constraint, which a recording cannot keep.
+        """
+        require_plain(params, self.id)
         rows = []
         for prompt in prompts:
             first, found = prompt.first_index, self.recorded(prompt)
