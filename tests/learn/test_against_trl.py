@@ -1,7 +1,6 @@
 """The same losses and gradients as TRL's trainers on the same batch; skipped where TRL is absent."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -34,7 +33,7 @@ def as_trl(row: Row) -> tuple[list[int], list[int]]:
 
 
 @pytest.fixture(scope="module")
-def dpo_trainer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def dpo_trainer(tmp_path_factory: pytest.TempPathFactory) -> Any:
     trl = pytest.importorskip("trl")
     datasets = pytest.importorskip("datasets")
     policy, reference = fresh(qwen2_policy()), fresh(qwen2_policy())
@@ -60,7 +59,7 @@ def dpo_trainer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         train_dataset=datasets.Dataset.from_list(rows),
         processing_class=policy.tokenizer,
     )
-    yield trainer
+    return trainer
 
 
 def _shifted(reference: Policy) -> None:

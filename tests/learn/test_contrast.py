@@ -21,7 +21,7 @@ from stillroom.models.policy import Policy
 
 @dataclass
 class Given:
-    """A view in which every row's log-probability is written down: what an objective does with it is all that counts."""
+    """A view in which every row's log-probability is written down, so that only the objective is tested."""
 
     logp: Sequence[float]
     length: Sequence[float]
@@ -76,9 +76,13 @@ def test_redi_by_hand() -> None:
     # Per row: the weight of its side over its own length, over two pairs.
     assert gradient == pytest.approx([-1 / 3 / 2, 0.8 / 4 / 2, -1 / 6 / 2, 0.8 / 5 / 2])
     # Means over pairs: (-2 - 0.5) / 2, (-1 - 2) / 2, their difference, and one pair of two in the right order.
+    # A token that both responses begin with gets 1/3 - 0.8/4 > 0 and 1/6 - 0.8/5 > 0: it is pushed up in both pairs.
     assert diagnostics == pytest.approx(
-        {"logp_chosen": -1.25, "logp_rejected": -1.5, "margin": 0.25, "prefers_chosen": 0.5}
+        {"logp_chosen": -1.25, "logp_rejected": -1.5, "margin": 0.25, "prefers_chosen": 0.5, "prefix_down": 0.0}
     )
+    # With lengths 6 and 4 instead of 3 and 4: 1/6 - 0.8/4 < 0.
+    view = Given([-6, -4, -3, -10], [6, 4, 6, 5])
+    assert of(REDI(), view, PAIRS)[2]["prefix_down"] == 0.5
 
 
 def test_redi_at_its_ends() -> None:
@@ -279,7 +283,7 @@ def test_a_response_without_a_trained_token_is_named() -> None:
 
 def test_rows_that_make_no_pair_are_named() -> None:
     policy = fresh(qwen2_policy())
-    with pytest.raises(UserError, match=r"'redi' compares 2 rows of a group, and traces 0/0, 0/1, 0/2 make a group of 3"):
+    with pytest.raises(UserError, match=r"'redi' compares 2 rows .*, and traces 0/0, 0/1, 0/2 make a group of 3"):
         Learner(policy, REDI()).forward_backward(compared(policy, 1))
 
 

@@ -28,7 +28,7 @@ from stillroom.samplers.base import SamplingParams
 from stillroom.samplers.local import LocalSampler
 from stillroom.samplers.program import ProgramSampler
 from stillroom.tasks import load_task
-from stillroom.tasks.base import majority_baseline
+from stillroom.tasks.base import Style, majority_baseline
 from stillroom.traces import store
 from stillroom.types import Noun, Trace
 
@@ -101,6 +101,8 @@ class Experiment:
     default_arms: tuple[str, ...]
     contrasts: tuple[Contrast, ...]
     gates: Callable[[Still, Mapping[str, ArmScore]], list[Gate]]
+    style: Style | None = None
+    """How the program teacher writes."""
     chat_format: str = "think"
     budget: str = ""
     """What the arms share and what is matched, in words."""
@@ -299,7 +301,7 @@ def _still(run: Run, page: Experiment, setup: Setup, seed: int) -> Still:
     student = resolve_student(page.student)
     chat_format = get_format(page.chat_format)
     if page.teacher == "program":
-        teacher: Any = ProgramSampler(task, None, chat_format)
+        teacher: Any = ProgramSampler(task, page.style, chat_format)
     else:
         teacher = LocalSampler(load_policy(resolve_student(page.teacher)))
     return Still(

@@ -77,9 +77,11 @@ class REDI:
 
     def __call__(self, view: View, batch: Batch) -> LossSum:
         found = view.sequences(batch)
-        mean = _pairs(found.mean_R)
+        mean, length = _pairs(found.mean_R), _pairs(found.length_R)
         loss = -self.chosen_weight * mean.chosen + self.alpha * mean.rejected
-        return LossSum(loss.sum(), _pair_diagnostics(found))
+        # A prefix that both responses share gets the difference of their weights per token.
+        down = self.alpha / length.rejected > self.chosen_weight / length.chosen
+        return LossSum(loss.sum(), {**_pair_diagnostics(found), "prefix_down": float(down.sum())})
 
 
 @dataclass(frozen=True)
