@@ -7,15 +7,22 @@ from itertools import pairwise
 from stillroom.seeds import derive_rng
 from stillroom.tasks.base import Style, question
 from stillroom.tasks.sums import solve, sums
-from stillroom.traces.segment import opens_thought, split, thought_ends
-from stillroom.types import Problem
+from stillroom.traces.segment import split, thought_ends
 
 RESTLESS = Style(layout="switches", verbosity=2)
-BY_HAND = Problem(
-    id="h", task="sums", messages=question("Modulo 7: 5+8+4"), reference="3", meta={"modulus": 7, "terms": [5, 8, 4]}
+BY_HAND = (
+    sums()
+    .problems("dev", 1, 0)[0]
+    .model_copy(
+        update={
+            "messages": question("Modulo 7: a5 b8 c4"),
+            "reference": "3",
+            "meta": {"modulus": 7, "terms": [5, 8, 4]},
+        }
+    )
 )
 # 5+8 = 13 = 6, 6+4 = 10 = 3; and from the right 4+8 = 12 = 5, 5+5 = 10 = 3.
-FORWARDS, BACKWARDS = ["5+8=6", "6+4=3"], ["4+8=5", "5+5=3"]
+FORWARDS, BACKWARDS = ["a5+b8=6", "6+c4=3"], ["c4+b8=5", "5+a5=3"]
 
 
 def test_a_plain_solution_by_hand() -> None:
@@ -29,7 +36,7 @@ def test_every_thought_takes_the_other_order_from_its_start() -> None:
     """Abandoned ones are cut short, the finished one and the checks are whole, and there are at most three and two."""
     switches, checks, firsts = Counter[int](), Counter[int](), Counter[int]()
     for problem in sums().problems("train", 400, 0):
-        terms = [str(term) for term in problem.meta["terms"]]  # type: ignore[union-attr]
+        terms = [f"{label}{term}" for label, term in zip("abcdef", problem.meta["terms"], strict=False)]  # type: ignore[arg-type]
         solution = solve(problem, RESTLESS, derive_rng("test", problem.id))
         steps = split(solution.thought)
         assert [solution.thought[span.start : span.end] for span in solution.spans] == steps
@@ -41,7 +48,7 @@ def test_every_thought_takes_the_other_order_from_its_start() -> None:
         assert said == sorted(said)  # attempts first, then checks
         orders = []
         for opening, thought in zip(said, thoughts, strict=True):
-            equations = [re.fullmatch(r"(?:.*, (?:check )?)?(\d+)\+(\d+)=(\d+)", step) for step in thought]
+            equations = [re.fullmatch(r"(?:.*, (?:check )?)?([a-f]?\d+)\+([a-f]\d+)=(\d+)", step) for step in thought]
             walked = [equations[0][1], *(equation[2] for equation in equations)]  # type: ignore[index]
             orders.append(walked == terms[: len(walked)])
             assert walked in (terms[: len(walked)], terms[::-1][: len(walked)])
@@ -69,9 +76,6 @@ def test_a_check_that_errs_changes_nothing_and_an_abandoned_error_is_forgotten()
     assert right_after_an_error > 30
 
 
-def test_levels_are_numbers_of_different_terms() -> None:
-    for problem in sums(low=3, high=8).problems("train", 60, 0):
-        terms = problem.meta["terms"]
-        assert isinstance(terms, list)
-        assert len(set(map(str, terms))) == len(terms) == problem.level
-    assert not any(opens_thought(problem.messages[0].content) for problem in sums().problems("dev", 5, 0))
+def test_levels_are_numbers_of_terms() -> None:
+    for problem in sums(low=3, high=26).problems("train", 60, 0):
+        assert len(problem.meta["terms"]) == problem.level  # type: ignore[arg-type]

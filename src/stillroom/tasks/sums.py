@@ -1,12 +1,14 @@
-"""Chain sums modulo 7, ``Modulo 7: 3+5+2+6``, whose solver changes its mind: the world of thought switches.
+"""Sums of labelled numbers, ``Modulo 7: a3 b5 c2 d6``, whose solver changes its mind: the world of thought switches.
 
-Level k adds k different numbers. A sum may be worked from left to right or from right to left: two lines of thought, of which
+Level k adds k numbers. A sum may be worked from left to right or from right to left: two lines of thought, of which
 each alone is always possible and always enough. In layout ``switches`` the solver abandons an order after a random step
 with "Alternatively" and starts the other one from scratch, at most three times, and after the answer it works the sum
-again with "Wait, check". Steps are paragraphs of one equation.
+again with "Wait, check". Steps are paragraphs of one equation, ``a3+b5=1`` and then ``1+c2=3``; the labels tell a small
+model where it is.
 """
 
 from random import Random
+from string import ascii_lowercase
 from typing import NamedTuple
 
 from stillroom.errors import UserError, unknown_name
@@ -19,8 +21,11 @@ LAYOUTS = ("equations", "switches")
 """``equations``: one order from start to end, then `Style.verbosity` check passes. ``switches``: up to three abandoned
 attempts before it, and from none to `Style.verbosity` check passes, all equally likely."""
 MODULUS = 7
-_LARGEST = 9  # of the numbers to add; all different, so that the number of a step tells which comes next
-_FEWEST, _MOST = 3, 8  # numbers to add; two can be added in one step, so that there is nothing to abandon
+_LARGEST = 9  # of the numbers to add
+_FEWEST, _MOST = (
+    3,
+    len(ascii_lowercase),
+)  # numbers to add; two can be added in one step, so that there is nothing to abandon
 _SWITCHES = 3
 _EARLY, _LATE = 0.65, 0.15  # chance of abandoning an order after its first step, and after each later one
 _FILLERS = ("Let me see.", "One more.", "So far so good.", "Keep going.")
@@ -36,21 +41,21 @@ class _Pass(NamedTuple):
 
 @register(
     "sums",
-    summary="chain sums modulo 7 in either order, abandoned and begun anew; level = numbers to add",
+    summary="sums of labelled numbers modulo 7 in either order, abandoned and begun anew; level = numbers to add",
     world="sums",
     levels=(3, 4, 5, 6),
 )
 def sums(low: int = 3, high: int = 6) -> Task:
-    """Chain sums of `low` to `high` different numbers from 1 to 9; raises UserError unless 3 <= low <= high <= 8."""
+    """Sums of `low` to `high` numbers from 1 to 9; raises UserError unless 3 <= low <= high <= 26."""
     if not _FEWEST <= low <= high <= _MOST:
         raise UserError(f"levels {low} to {high} make no sense; give {_FEWEST} <= low <= high <= {_MOST}")
 
     def make(rng: Random, level: int) -> Problem:
-        terms = rng.sample(range(1, _LARGEST + 1), level)
+        terms = [rng.randint(1, _LARGEST) for _ in range(level)]
         return Problem(
             id="",
             task="sums",
-            messages=question(f"Modulo {MODULUS}: {'+'.join(map(str, terms))}"),
+            messages=question(f"Modulo {MODULUS}: {' '.join(f'{label}{term}' for label, term in _labelled(terms))}"),
             reference=str(sum(terms) % MODULUS),
             level=level,
             meta={"modulus": MODULUS, "terms": [*terms]},
@@ -59,7 +64,7 @@ def sums(low: int = 3, high: int = 6) -> Task:
     levels = tuple(range(low, high + 1))
     return Task(
         name="sums",
-        summary="chain sums modulo 7 in either order",
+        summary="labelled sums modulo 7 in either order",
         problems=procedural("sums", make, levels),
         verify=verify_exact,
         solve=solve,
@@ -81,22 +86,26 @@ def solve(problem: Problem, style: Style, rng: Random) -> Solution:
     attempts, checks = _plan(len(terms) - 1, style, rng)
     text, spans, answer = "", list[Span](), ""
     for number, (opening, forwards, count) in enumerate([*attempts, *checks]):
-        value, *rest = terms if forwards else terms[::-1]
-        sound = True
-        for step, term in enumerate(rest[:count]):
+        (first, value), *rest = _labelled(terms) if forwards else _labelled(terms)[::-1]
+        left, sound = f"{first}{value}", True
+        for step, (label, term) in enumerate(rest[:count]):
             injected = rng.random() < style.error_rate
             result = (value + term + (rng.randrange(1, MODULUS) if injected else 0)) % MODULUS
             sound = sound and not injected
             if rng.random() < style.fillers:
                 text += rng.choice(_FILLERS) + "\n\n"
             begin = len(text)
-            text += f"{'' if step else opening}{value}+{term}={result}"
+            text += f"{'' if step else opening}{left}+{label}{term}={result}"
             spans.append(Span(kind="step", start=begin, end=len(text), data={"correct": sound, "injected": injected}))
             text += "\n\n"
-            value = result
+            value, left = result, str(result)
         if number == len(attempts) - 1:
             answer = str(value)
     return Solution(text.removesuffix("\n\n"), answer, tuple(spans))
+
+
+def _labelled(terms: list[int]) -> list[tuple[str, int]]:
+    return list(zip(ascii_lowercase, terms, strict=False))
 
 
 def _plan(steps: int, style: Style, rng: Random) -> tuple[list[_Pass], list[_Pass]]:
