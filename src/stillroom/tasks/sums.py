@@ -22,10 +22,8 @@ LAYOUTS = ("equations", "switches")
 attempts before it, and from none to `Style.verbosity` check passes, all equally likely."""
 MODULUS = 7
 _LARGEST = 9  # of the numbers to add
-_FEWEST, _MOST = (
-    3,
-    len(ascii_lowercase),
-)  # numbers to add; two can be added in one step, so that there is nothing to abandon
+_FEWEST = 3  # numbers to add; with two there is one step and nothing to abandon
+_MOST = len(ascii_lowercase)
 _SWITCHES = 3
 _EARLY, _LATE = 0.65, 0.15  # chance of abandoning an order after its first step, and after each later one
 _FILLERS = ("Let me see.", "One more.", "So far so good.", "Keep going.")
