@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from stillroom.errors import UserError
-from stillroom.lab.contrast import Compared, Contrast, Outcomes, compare, overall, paired_bootstrap
+from stillroom.lab.contrast import Compared, Contrast, Outcomes, beats, compare, overall, paired_bootstrap, saves
 
 
 def outcomes(correct: dict[str, float]) -> Outcomes:
@@ -103,6 +103,33 @@ def test_a_contrast_may_look_at_some_levels_alone() -> None:
     left, right = arm([1, 0, 0, 1, 0, 0]), arm([0] * 6)
     found = compare(Contrast(text="", arm="a", over="b", levels=(0, 1)), {"a": [left], "b": [right]})
     assert (found.n, found.effect) == (4, 0.5)
+
+
+def test_a_saving_is_a_share_of_what_the_other_arm_needs() -> None:
+    """Tokens 6 and 10 against 10 and 30: 24 of 40 saved, which is not the mean of 40 % and 67 %."""
+    left, right = arm([6, 10]), arm([10, 30])
+    contrast = saves("a", "b", "a is shorter", by=0.05)
+    assert contrast.metric == "tokens"
+    found = compare(contrast, {"a": [left, left], "b": [right, arm([20, 20])]})
+    # The second seed saves (40 - 16) / 40 too.
+    assert found.effect == pytest.approx(0.6)
+    assert found.seeds == pytest.approx((0.6, 0.6))
+    # A draw of one problem twice: 1 - 6/15 and 1 - 10/25.
+    assert found.interval == pytest.approx((0.6, 0.6))
+    assert found.verdict == "supported"
+    longer = compare(contrast, {"a": [right], "b": [left]})
+    assert longer.effect == pytest.approx(1 - 40 / 16)
+    assert longer.verdict == "refuted"
+    # Two percent less on every problem is surely less than five.
+    many = arm(range(100, 200))
+    less = Outcomes({pid: 0.98 * value for pid, value in many.values.items()}, many.level)
+    assert compare(contrast, {"a": [less], "b": [many]}).verdict == "refuted"
+
+
+def test_what_was_compared_is_kept_with_the_result() -> None:
+    contrast = beats("a", "b", "stable", by=0.1, at_lr=3e-4)
+    found = compare(contrast, {"a": [arm([1, 1])], "b": [arm([0, 0])]})
+    assert (found.metric, found.at_lr, found.smallest, found.arms) == ("accuracy", 3e-4, 0.1, ("a", "b"))
 
 
 def test_nothing_in_common_is_refused() -> None:

@@ -116,3 +116,19 @@ def test_every_problem_is_answered_n_times_with_seeds_of_its_own() -> None:
     assert not {t.seed for t in traces} & {t.seed for t in other}
     found = score("s", traces, problems)
     assert (found.accuracy.n, found.unjudged) == (4, 2)
+
+
+def test_several_answers_to_a_problem_are_no_independent_cases() -> None:
+    """Of four answers each: p0 all right, p1 half, p2 one failed and three wrong, p3 none judged."""
+    script = {"p0": "rrrr", "p1": "rwrw", "p2": "ewww", "p3": "eeee"}
+    problems = make_problems(4)
+    traces = evaluate(TASK, problems, ScriptedSampler(script), get_format("think"), n=4, temperature=0.6, top_p=0.95)
+    assert {(t.params["temperature"], t.params["top_p"]) for t in traces} == {(0.6, 0.95)}
+    found = score("s", traces, problems)
+    assert found.accuracy.value == pytest.approx(6 / 11)
+    # The three problems' shares are 1, 0.5 and 0: their standard deviation is 0.5.
+    half = 1.959964 * 0.5 / 3**0.5
+    assert found.accuracy.low == pytest.approx(max(0, 6 / 11 - half))
+    assert found.accuracy.high == pytest.approx(min(1, 6 / 11 + half))
+    assert found.solved == wilson(2, 3)
+    assert score("s", [t for t in traces if t.index == 0], problems).solved is None

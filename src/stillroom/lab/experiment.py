@@ -267,7 +267,7 @@ def _arm(run: Run, still: Still, setup: Setup, arm: str) -> ArmResult:
     """Run one arm, or read back what it left, and measure it."""
     model = setup.arms[arm](still)
     found = still.measure(model, name=arm, how=setup.measure)
-    further = {how.name: still.measure(model, name=f"{arm}@{how.name}", how=how) for how in setup.measures}
+    further = {how.name: still.measure(model, name=f"{arm}.{how.name}", how=how) for how in setup.measures}
     trained = run.result_of(f"train:{arm}") or {}
     rates = trained.get("trials") or ()
     trials = {rate: run.result_of(f"trial:{arm}-{rate}") or {} for rate in rates}
@@ -341,7 +341,7 @@ def load_page(home: str) -> Experiment:
 def _outcomes(folder: Path, contrast: Contrast, arm: str) -> Outcomes:
     """What a contrast looks at, per problem: the mean over a problem's judged answers."""
     measure, _, metric = contrast.metric.rpartition(":")
-    name = f"{arm}@{measure}" if measure else arm if contrast.at_lr is None else f"dev-{arm}-{contrast.at_lr:g}"
+    name = f"{arm}.{measure}" if measure else arm if contrast.at_lr is None else f"dev-{arm}-{contrast.at_lr:g}"
     column = {
         "accuracy": pl.col("correct").mean(),
         "solved": pl.col("correct").any().cast(pl.Float64),
