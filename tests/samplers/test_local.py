@@ -208,9 +208,8 @@ def test_bans_end_at_the_first_blank_line_of_each_row() -> None:
     assert any(response.text.startswith("\n\n") for (response,) in found)
     assert len({len(step) for step in first_steps(found)}) > 8
     assert counted(found) <= 8
-    for rows in (1, 7):
-        again = LocalSampler(eager, batch_rows=rows).sample(asked[:20], params)
-        assert all(agree(one, two) for (one,), (two,) in zip(found, again, strict=False))
+    again = LocalSampler(eager, batch_rows=7).sample(asked[:21], params)
+    assert all(agree(one, two) for (one,), (two,) in zip(found, again, strict=False))
 
 
 @LAYOUTS
