@@ -86,6 +86,10 @@ def test_how_a_batch_is_cut_ordered_and_padded_changes_nothing() -> None:
         loss = Learner(policy, SFT(), micro_tokens=micro_tokens).forward_backward(examples[::order])
         assert loss == pytest.approx(expected, rel=1e-6)
         torch.testing.assert_close(gradient(policy), gradient(whole), rtol=1e-6, atol=1e-9)
+        packed = fresh(base, torch.float64)
+        loss = Learner(packed, SFT(), micro_tokens=micro_tokens, packed=True).forward_backward(examples[::order])
+        assert loss == pytest.approx(expected, rel=1e-6)
+        torch.testing.assert_close(gradient(packed), gradient(whole), rtol=1e-6, atol=1e-9)
     # A long row without a weight only pads the others.
     policy = fresh(base, torch.float64)
     longest = max(len(row.tokens.ids) for row in examples)

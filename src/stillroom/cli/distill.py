@@ -16,6 +16,9 @@ def distill(
     teacher: Annotated[str | None, typer.Option(help="program, replay:FILE, openai:NAME@URL or local:PATH.")] = None,
     student: Annotated[str | None, typer.Option(help="proxy:NAME, a checkpoint folder, or a hub id.")] = None,
     method: Annotated[str | None, typer.Option(help="A core recipe or a method of `stillroom list`.")] = None,
+    adapt: Annotated[
+        str | None, typer.Option(help="Which weights move: full, lora[:rank=16], masked[:score=lift], freeze:PATTERN.")
+    ] = None,
     problems: Annotated[int | None, typer.Option(help="Training problems.")] = None,
     eval_problems: Annotated[int | None, typer.Option(help="Held-out problems.")] = None,
     samples: Annotated[int | None, typer.Option(help="Teacher responses per problem.")] = None,
@@ -65,6 +68,7 @@ def distill(
         "teacher": teacher,
         "student": student,
         "method": method,
+        "adapt": adapt,
         "problems": problems,
         "eval_problems": eval_problems,
         "samples": samples,

@@ -1,6 +1,6 @@
 """The model card of a distilled student: lineage, licences, scores, and the command that made it."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stillroom.io import read_json
 from stillroom.lab.config import DistillConfig
@@ -18,6 +18,7 @@ def model_card(run: Run, config: DistillConfig, still: Still, result: "DistillRe
     selection = result.selection
     dropped = ", ".join(f"{count} {reason}" for reason, count in selection.get("dropped", {}).items()) or "none"
     rows = "\n".join(_row(score) for score in result.arms.values())
+    moved = (run.result_of("train:student") or {}).get("adapt")
     return f"""---
 library_name: transformers
 pipeline_tag: text-generation
@@ -41,6 +42,7 @@ Accuracy is greedy, on {len(still.test)} held-out problems (the teacher's on the
 - task: `{config.task}`; source: {still.task.source}; licence of the problems: {still.task.licence}
 - traces: {selection.get("input", 0)} made, {selection.get("kept", 0)} trained on; dropped: {dropped}
 - method: `{config.method}`, seed {config.seed}, answer format `{still.chat_format.name}`
+- weights that moved: {_moved(moved) if moved else "not known"}
 - code: {manifest["commit"]}, stillroom {manifest["versions"]["stillroom"]}, torch {manifest["versions"]["torch"]}
 
 The licences of base, teacher and problems bind this model too; check them before you pass it on.
@@ -51,6 +53,13 @@ The licences of base, teacher and problems bind this model too; check them befor
 {manifest["command"]}
 ```
 """
+
+
+def _moved(report: dict[str, Any]) -> str:
+    return (
+        f"{report['trainable']:,} of {report['total']:,} ({report['share']:.1%}, {report['adapt']}), with "
+        f"{report['optimizer_bytes']:,} bytes of optimiser state"
+    )
 
 
 def _row(score: ArmScore) -> str:

@@ -8,6 +8,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from stillroom.errors import UserError
+from stillroom.learn.adapt.spec import parse_adapt
 from stillroom.learn.training import TrainConfig
 from stillroom.tasks.base import Style
 
@@ -37,6 +38,8 @@ class DistillConfig(BaseModel):
     student: str = "proxy:student-0.4m"
     """``proxy:NAME``, a checkpoint folder, or a hub id."""
     method: str = "sft"
+    adapt: str = "full"
+    """Which weights move: full, lora[:rank=16], masked[:score=lift,density=0.05], freeze:PATTERN (what moves)."""
     chat_format: str | None = None
     """think, boxed, hash or answer-only; default: the student checkpoint's own, else the task's."""
     chat_template: str | None = None
@@ -82,6 +85,7 @@ class DistillConfig(BaseModel):
             for name in ("price", "budget_usd", "budget_tokens", "answers"):
                 if getattr(self, name) is not None:
                     raise ValueError(f"{name} has no effect on teacher {self.teacher!r}: only servers cost money")
+        parse_adapt(self.adapt)
         if self.style is not None and self.teacher != "program":
             raise ValueError(
                 f"style has no effect on teacher {self.teacher!r}: only the program can be told how to write"

@@ -14,6 +14,7 @@ from stillroom.lab.evaluate import ArmScore, score
 from stillroom.lab.run import Run
 from stillroom.lab.still import Progress, Still, no_progress
 from stillroom.lab.tensorboard import write_events
+from stillroom.learn.adapt.spec import parse_adapt
 from stillroom.models.policy import Policy, load_policy, require_prompt_fits, resolve_student
 from stillroom.samplers import make_sampler
 from stillroom.samplers.base import Sampler, SamplingParams
@@ -81,7 +82,7 @@ def run_distill(run: Run, config: DistillConfig, recipe: Recipe, progress: Progr
         student=str(student),
         arms=arms,
         cost=_cost(run, traces),
-        selection=run.result_of("select:selected-student") or {},
+        selection=run.result_of("select:selected-student") or run.result_of("select:pairs-student") or {},
         alarms=tuple(_alarms(run, arms, traces)),
     )
     _finish(run, config, still, result)
@@ -116,6 +117,7 @@ def set_up(run: Run, config: DistillConfig, progress: Progress = no_progress) ->
         chat_format=chat_format,
         params=SamplingParams(temperature=config.temperature, max_new_tokens=config.max_new_tokens),
         train_config=config.train,
+        adapt=parse_adapt(config.adapt),
         select_rules=config.select,
         seed=config.seed,
         samples=config.samples,
@@ -252,7 +254,10 @@ def _alarms(run: Run, arms: dict[str, ArmScore], traces: list[Trace]) -> list[Al
         count = sum(1 for _ in read_lines(rejects))
         found.append(Alarm(text=f"{count} rows of the problem file could not be used; see rejects.jsonl"))
     for stage in run.stages():
-        dropped = (run.result_of(stage) or {}).get("too_long", 0)
+        trained = run.result_of(stage) or {}
+        if trained.get("alarm"):
+            found.append(Alarm(level="error", text=f"{stage.partition(':')[2]}: {trained['alarm']}"))
+        dropped = trained.get("too_long", 0)
         if dropped:
             found.append(Alarm(text=f"{dropped} traces were longer than the student's positions and were not trained"))
     uncovered = len({t.problem_id for t in traces}) - len(

@@ -8,7 +8,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,8 @@ class Still:
     """Of the teacher."""
     train_config: TrainConfig
     select_rules: str
+    adapt: Adapt = field(default_factory=Full)
+    """Which weights move, unless a recipe says otherwise."""
     seed: int = 0
     samples: int = 1
     device: str = "cpu"
@@ -182,8 +184,7 @@ class Still:
             start: a checkpoint of this run to go on from, with fresh optimiser state; None: the untrained student. It
                 also serves as the reference of objectives that need one.
             objective: None: supervised fine-tuning.
-            adapt: which weights move; None: all.
-            train, lr_trials: instead of the run's.
+            adapt, train, lr_trials: instead of the run's.
 
         Raises:
             TrainingStopped: when there is nothing to train on.
@@ -201,7 +202,7 @@ class Still:
             )
         settings = train or self.train_config
         rates = tuple(self.lr_trials if lr_trials is None else lr_trials) or (settings.lr,)
-        plan = _Plan(data, start, objective or SFT(), adapt, optimizer, settings)
+        plan = _Plan(data, start, objective or SFT(), adapt or self.adapt, optimizer, settings)
         if len(rates) == 1:
             self._train(plan, target, stage, rates[0])
             return target
@@ -283,7 +284,7 @@ class Still:
         def begin() -> Policy:
             return self.load_student() if plan.start is None else load_policy(plan.start, device=self.device)
 
-        needed = refusal(plan.objective, plan.adapt or Full(), reference=False) is not None
+        needed = refusal(plan.objective, plan.adapt, reference=False) is not None
         reference = begin() if needed else None
         seed = derive_seed("learner", self.seed)
         if saved is not None:
@@ -382,7 +383,7 @@ class _Plan:
     data: Sequence[Trace | Comparison]
     start: Path | None
     objective: Objective
-    adapt: Adapt | None
+    adapt: Adapt
     optimizer: AdamW | None
     settings: TrainConfig
 
