@@ -45,7 +45,7 @@ def make_trace(
         taught=tuple(taught),
         source=source,
         sampler=sampler_id,
-        params=params.model_dump(mode="json", exclude={"n"}),
+        params=params.model_dump(mode="json", exclude={"n", "raw_logits"}, exclude_none=True),
         seed=response.seed,
         index=index,
         finish=response.finish,
