@@ -4,7 +4,9 @@ Transformers keep keys and values of every token and need a mask and positions t
 layouts keep a state of fixed size, which padding must never enter.
 """
 
-from collections.abc import Sequence
+import functools
+import inspect
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -69,13 +71,21 @@ def _forward(
     policy: Policy, ids_BT: torch.Tensor, mask_BT: torch.Tensor, position_BT: torch.Tensor, cache: DynamicCache
 ) -> torch.Tensor:
     model = policy.model
+    memory = {_memory_name(type(model.base_model)): cache}
     states: torch.Tensor
     if model.config.model_type in RECURRENT:
         # The mask keeps padding out of the state while prompts are read; afterwards there is none.
         mask = mask_BT if ids_BT.shape[1] > 1 else None
-        states = model.base_model(input_ids=ids_BT, attention_mask=mask, cache=cache, use_cache=True).last_hidden_state
+        states = model.base_model(input_ids=ids_BT, attention_mask=mask, use_cache=True, **memory).last_hidden_state
         return states[:, -1].to(model.dtype)  # it sums in float32
     states = model.base_model(
-        input_ids=ids_BT, attention_mask=mask_BT, position_ids=position_BT, cache=cache, use_cache=True
+        input_ids=ids_BT, attention_mask=mask_BT, position_ids=position_BT, use_cache=True, **memory
     ).last_hidden_state
     return states[:, -1]
+
+
+@functools.cache
+def _memory_name(layout: Hashable) -> str:
+    """What a layout calls its memory: transformers renamed it to ``cache`` for all of them in 5.24."""
+    known = inspect.signature(layout.forward).parameters  # type: ignore[attr-defined]
+    return next(name for name in ("cache", "past_key_values", "cache_params") if name in known)
