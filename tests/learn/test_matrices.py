@@ -33,6 +33,13 @@ def test_a_sparse_change_may_have_full_rank_and_a_tied_one_counts_once() -> None
         weight_change(before, {"embed": torch.eye(5)})
 
 
+def test_rounding_does_not_count_as_rank() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(13)
+        weight, left, right = torch.randn(40, 60), torch.randn(40, 3), torch.randn(3, 60)
+    assert weight_change({"w": weight}, {"w": weight + 0.01 * left @ right}).rank == pytest.approx(3 / 40)
+
+
 def test_random_weights_have_no_principal_part_and_are_refused() -> None:
     policy = fresh(qwen2_policy())
     with torch.no_grad(), torch.random.fork_rng():

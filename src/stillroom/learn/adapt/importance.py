@@ -85,6 +85,15 @@ def mean_loss(policy: Policy, rows: Sequence[Row], *, micro_tokens: int = 4096) 
     return total / sum(objective.denominator(batch) for batch in batches)
 
 
+def probe(
+    policy: Policy, rows: Sequence[Row], score: ScoreName, density: float, *, seed: int, sigma: float = SIGMA
+) -> dict[str, float]:
+    """`perturb` the policy in place; the number of entries, and the loss of `rows` before and after."""
+    before = mean_loss(policy, rows)
+    entries = perturb(policy, score, density, seed=seed, sigma=sigma)
+    return {"entries": entries, "loss_before": before, "loss": mean_loss(policy, rows)}
+
+
 def solved_rows(
     task: Task, problems: Sequence[Problem], policy: Policy, chat_format: ChatFormat, seed: int
 ) -> list[Row]:

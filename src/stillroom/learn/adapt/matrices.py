@@ -15,7 +15,8 @@ from stillroom.types import Noun
 Modules = Literal["linear", "mlp"]
 
 _FUSED = ("qkv", "query_key_value", "c_attn", "gate_up")
-_HEAVY = 1.1
+HEAVY = 1.1
+"""Least `spectral_excess` of weights that have a principal part (ours; random weights have 1.0)."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,9 @@ def weight_change(before: Mapping[str, torch.Tensor], after: Mapping[str, torch.
         difference = after[name].double() - old.double()
         moved = int((difference != 0).sum())
         if moved:
-            ranks.append(int(torch.linalg.matrix_rank(difference)) / min(old.shape))
+            # Below this lies the rounding of the weights, which would give a merged adapter full rank.
+            rounding = max(old.shape) * torch.finfo(old.dtype).eps * float(torch.linalg.matrix_norm(old.double(), 2))
+            ranks.append(int(torch.linalg.matrix_rank(difference, atol=rounding, rtol=0.0)) / min(old.shape))
             entries += moved
             squared += float(difference.square().sum())
             base += float(old.double().square().sum())
@@ -130,10 +133,10 @@ def spectral_excess(policy: Policy) -> float:
 def require_spectrum(policy: Policy) -> None:
     """Raise UserError for weights without a principal part: LIFT on them would be a choice of random entries."""
     found = spectral_excess(policy)
-    if found < _HEAVY:
+    if found < HEAVY:
         raise UserError(
             f"{policy.source}: the top singular values of its matrices hold {found:.2f} times the energy of a random "
-            f"matrix's (at least {_HEAVY} is expected of trained weights), so there are no principal weights to find; "
+            f"matrix's (at least {HEAVY} is expected of trained weights), so there are no principal weights to find; "
             "start from a pre-trained student"
         )
 
