@@ -21,7 +21,7 @@ from stillroom.chat import ChatFormat, ask
 from stillroom.errors import UserError
 from stillroom.samplers.base import Prompt, Sampler, SamplingParams, StepStartBan
 from stillroom.seeds import derive_rng, derive_seed
-from stillroom.synth.traces import make_trace
+from stillroom.synth.traces import make_trace, recorded
 from stillroom.tasks.base import Task
 from stillroom.traces import segment, store
 from stillroom.types import Finish, Noun, Problem, Response, Segment, Trace
@@ -270,7 +270,7 @@ class RetroSearch:
 
     def _require_own(self, shard: Path, rollouts: Sequence[Trace], chunk: Sequence[_Search]) -> None:
         """Refuse rollouts that this search would not have asked for."""
-        params = self._params().model_dump(mode="json", exclude={"n"})
+        params = recorded(self._params())
         wanted = [(_rollout_id(search), self._prefix(search), params) for search in chunk]
         if [(rollout.id, rollout.taught[-2].text, rollout.params) for rollout in rollouts] != wanted:
             raise UserError(f"{shard} holds rollouts of another search; give this one a folder of its own")

@@ -1,9 +1,16 @@
 """From a response to a trace: what was asked, what would be taught, and the verifier's word on it."""
 
+from pydantic import JsonValue
+
 from stillroom.chat import ChatFormat, ask
 from stillroom.samplers.base import SamplingParams
 from stillroom.tasks.base import Task
 from stillroom.types import Finish, Message, Problem, Response, Segment, Trace, Verdict
+
+
+def recorded(params: SamplingParams) -> dict[str, JsonValue]:
+    """What a trace says of how it was drawn: only what shapes a draw."""
+    return params.model_dump(mode="json", exclude={"n", "raw_logits"}, exclude_none=True)
 
 
 def make_trace(
@@ -45,7 +52,7 @@ def make_trace(
         taught=tuple(taught),
         source=source,
         sampler=sampler_id,
-        params=params.model_dump(mode="json", exclude={"n", "raw_logits"}, exclude_none=True),
+        params=recorded(params),
         seed=response.seed,
         index=index,
         finish=response.finish,
