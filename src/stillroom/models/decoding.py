@@ -6,7 +6,7 @@ layouts keep a state of fixed size, which padding must never enter.
 
 import functools
 import inspect
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -71,7 +71,7 @@ def _forward(
     policy: Policy, ids_BT: torch.Tensor, mask_BT: torch.Tensor, position_BT: torch.Tensor, cache: DynamicCache
 ) -> torch.Tensor:
     model = policy.model
-    memory = {_memory_name(type(model.base_model)): cache}
+    memory = {_memory_name(type(model.base_model).forward): cache}
     states: torch.Tensor
     if model.config.model_type in RECURRENT:
         # The mask keeps padding out of the state while prompts are read; afterwards there is none.
@@ -85,7 +85,7 @@ def _forward(
 
 
 @functools.cache
-def _memory_name(layout: Hashable) -> str:
-    """What a layout calls its memory: transformers renamed it to ``cache`` for all of them in 5.24."""
-    known = inspect.signature(layout.forward).parameters  # type: ignore[attr-defined]
+def _memory_name(forward: Callable[..., object]) -> str:
+    """What a layout's function calls its memory: transformers renamed it to ``cache`` for all of them in 5.24."""
+    known = inspect.signature(forward).parameters
     return next(name for name in ("cache", "past_key_values", "cache_params") if name in known)
