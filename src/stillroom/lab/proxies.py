@@ -5,9 +5,9 @@ hashed: a built proxy whose recipe hash differs from today's recipe is reported 
 """
 
 from collections.abc import Callable, Iterator
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from transformers import PreTrainedTokenizerFast
@@ -25,13 +25,15 @@ from stillroom.tasks import load_task
 from stillroom.tasks.base import Style, Task
 from stillroom.types import Noun, Problem, Segment
 
+Form = Literal["chat", "document"]
+
 
 class Ingredient(Noun):
     """A share of the diet: solved problems of one task."""
 
     task: str
     share: float
-    form: Literal["chat", "document"] = "chat"
+    form: Form = "chat"
     """``chat``: question and answer turns in the think format. ``document``: question and worked steps as plain text,
     without turns, thought marks or an answer: the skill without the format."""
     style: Style = Style()
@@ -48,20 +50,31 @@ class ProxyRecipe(Noun):
     lr: float = 3e-3
     seed: int = 0
     layout: ProxyLayout = ProxyLayout()
+    tokenizer: tuple[Ingredient, ...] | None = None
+    """Texts that train a tokenizer of its own; None: the one that proxies share."""
 
     @property
     def recipe_hash(self) -> str:
-        return digest(self.model_dump_json())
+        # What is None was not there when older proxies were built.
+        return digest(self.model_dump_json(exclude_none=True))
 
 
-# Every proxy shares one tokenizer, so that their token ids agree.
-TOKENIZER_DIET = ("arithmetic", "registers", "tool-arithmetic", "words", "facts")
+# Proxies share one tokenizer unless their recipe says otherwise, so that their token ids agree.
+TOKENIZER_DIET = tuple(
+    Ingredient(task=task, share=1, form=form)
+    for task in ("arithmetic", "registers", "tool-arithmetic", "words", "facts")
+    for form in get_args(Form)
+)
 
 _OTHER_WORLDS = (
     Ingredient(task="registers:high=2", share=0.1),
     Ingredient(task="words:high=1", share=0.1),
     Ingredient(task="facts:high=1", share=0.1),
 )
+
+_RESTLESS = Style(layout="switches", verbosity=2)
+_SUMS_TEXTS = (Ingredient(task="sums", share=1, style=_RESTLESS), Ingredient(task="sums", share=1, form="document"))
+_SUMS_WORDS = 320
 
 RECIPES = {
     recipe.name: recipe
@@ -100,6 +113,50 @@ RECIPES = {
             steps=1200,
             seed=2,
         ),
+        ProxyRecipe(
+            name="retro-0.4m",
+            summary="adds short chains in either order, changes its mind often and checks what it knows already",
+            diet=(Ingredient(task="sums", share=1, style=_RESTLESS),),
+            steps=600,
+            batch_size=16,
+            seed=3,
+            layout=ProxyLayout(vocabulary=_SUMS_WORDS),
+            tokenizer=_SUMS_TEXTS,
+        ),
+        ProxyRecipe(
+            name="retro-reviser-0.2m",
+            summary="a smaller reader of the same traces, for revising those of a stronger writer",
+            diet=(Ingredient(task="sums", share=1, style=_RESTLESS),),
+            steps=1200,
+            batch_size=16,
+            seed=4,
+            layout=ProxyLayout(vocabulary=_SUMS_WORDS, hidden=64, mlp=192),
+            tokenizer=_SUMS_TEXTS,
+        ),
+        ProxyRecipe(
+            name="retro-fresh-0.4m",
+            summary="adds chains in one order as plain text; never saw an answer, a switch or a check",
+            diet=(Ingredient(task="sums", share=1, form="document"),),
+            steps=1600,
+            batch_size=16,
+            seed=5,
+            layout=ProxyLayout(vocabulary=_SUMS_WORDS),
+            tokenizer=_SUMS_TEXTS,
+        ),
+        ProxyRecipe(
+            name="lift-base-0.4m",
+            summary="knows a world of invented people by heart and single operations, both in chat form, and short "
+            "chains as plain text; never saw an answer to a chain",
+            diet=(
+                Ingredient(task="facts:high=1", share=0.25),
+                Ingredient(task="facts:high=1", share=0.05, form="document"),
+                Ingredient(task="arithmetic:high=1", share=0.1),
+                Ingredient(task="arithmetic:high=2", share=0.4, form="document"),
+                Ingredient(task="arithmetic:low=3,high=4", share=0.2, form="document"),
+            ),
+            steps=1600,
+            seed=6,
+        ),
     )
 }
 
@@ -109,7 +166,7 @@ def build(recipe: ProxyRecipe, folder: Path, *, on_step: Callable[[int, float], 
 
     Weights are stored in float16, half the size; `load_policy` widens them on a CPU.
     """
-    policy = blank_policy(recipe.layout, shared_tokenizer(recipe.layout), seed=recipe.seed, chat_format="think")
+    policy = blank_policy(recipe.layout, proxy_tokenizer(recipe), seed=recipe.seed, chat_format="think")
     rows = list(islice(diet_rows(recipe, policy), recipe.steps * recipe.batch_size))
     learner = Learner(policy, SFT())
     config = TrainConfig(steps=recipe.steps, batch_size=recipe.batch_size, lr=recipe.lr)
@@ -124,17 +181,15 @@ def build(recipe: ProxyRecipe, folder: Path, *, on_step: Callable[[int, float], 
     return target
 
 
-def shared_tokenizer(layout: ProxyLayout) -> PreTrainedTokenizerFast:
-    """The tokenizer of every proxy, trained on a fixed sample of all text worlds."""
+def proxy_tokenizer(recipe: ProxyRecipe) -> PreTrainedTokenizerFast:
+    """The tokenizer of a proxy, trained on a fixed sample of its texts; recipes with the same texts share it."""
     texts = []
-    for spec in TOKENIZER_DIET:
-        texts += [text for form in ("chat", "document") for text in _texts(spec, form, 400)]
-    return make_tokenizer(texts, layout.vocabulary)
-
-
-def _texts(spec: str, form: Literal["chat", "document"], count: int) -> Iterator[str]:
-    for segments in islice(_conversations(Ingredient(task=spec, share=1, form=form), seed=0), count):
-        yield "\n".join(segment.text for segment in segments)
+    for ingredient in recipe.tokenizer or TOKENIZER_DIET:
+        for segments in islice(_conversations(ingredient, seed=0), 400):
+            # A role is a word of every conversation; the shared tokenizer has to spell it.
+            words = [(s.role, s.text) if recipe.tokenizer else (s.text,) for s in segments]
+            texts.append("\n".join(chain.from_iterable(words)))
+    return make_tokenizer(texts, recipe.layout.vocabulary)
 
 
 def _conversations(ingredient: Ingredient, seed: int) -> Iterator[tuple[Segment, ...]]:
