@@ -134,7 +134,7 @@ def load_policy(
         tokenizer: Any = AutoTokenizer.from_pretrained(str(source))
     except CheckpointError:
         raise
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"cannot load {source}: {str(error).splitlines()[0]}") from error
     _check_weights(str(source), loading)
     if chat_template is not None:
