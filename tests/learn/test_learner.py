@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from typing import Literal
 
 import pytest
@@ -19,6 +20,7 @@ from stillroom.learn.objectives.base import LossSum, View
 from stillroom.learn.objectives.sft import SFT
 from stillroom.learn.training import TrainConfig, train
 from stillroom.models.policy import Policy, Sidecar, load_policy
+from stillroom.seeds import derive_rng
 
 SIDECAR = Sidecar(chat_format="think")
 CONFIG = TrainConfig(steps=8, batch_size=4, lr=5e-3)
@@ -98,6 +100,69 @@ def test_how_a_batch_is_cut_ordered_and_padded_changes_nothing() -> None:
     loss = Learner(policy, SFT(), micro_tokens=1 << 20).forward_backward([*examples, Row("mute", mute)])
     assert loss == pytest.approx(expected, rel=1e-6)
     torch.testing.assert_close(gradient(policy), gradient(whole), rtol=1e-6, atol=1e-9)
+
+
+def corrupt(batch: Sequence[Row], step: int, rng: Random) -> list[Row]:
+    """One input token of every row is replaced; what is predicted stays (masked-thought training does this)."""
+    found = []
+    for row in batch:
+        ids = list(row.tokens.ids)
+        at = rng.randrange(1, len(ids))
+        weights = [0.0 if t == at else w for t, w in enumerate(row.tokens.weights)]
+        ids[at] = 7 + step
+        found.append(row._replace(tokens=Tokenised(ids, weights)))
+    return found
+
+
+@dataclass(frozen=True)
+class Surprise:
+    """Tokens weigh as much as another model is surprised by them."""
+
+    judge: Policy
+
+    def __call__(self, batch: Sequence[Row], step: int, rng: Random) -> list[Row]:
+        found = []
+        for row in batch:
+            with torch.no_grad():
+                logp = self.judge.model(torch.tensor([row.tokens.ids])).logits[0].log_softmax(-1)
+            surprise = [0.0, *(-float(logp[t - 1, row.tokens.ids[t]]) for t in range(1, len(row.tokens.ids)))]
+            weights = [w * s for w, s in zip(row.tokens.weights, surprise, strict=True)]
+            found.append(row._replace(tokens=Tokenised(row.tokens.ids, weights)))
+        return found
+
+
+def test_transforms_see_the_whole_batch_before_it_is_cut(tmp_path: Path) -> None:
+    base = qwen2_policy()
+    transforms = (corrupt, Surprise(base))
+    examples = rows(base, 6)
+
+    def learner(micro_tokens: int, seed: int = 5) -> Learner:
+        policy = fresh(base, torch.float64)
+        return Learner(policy, SFT(), transforms=transforms, seed=seed, micro_tokens=micro_tokens)
+
+    whole, cut = learner(1 << 20), learner(1)
+    for _ in range(2):
+        expected = whole.forward_backward(examples)
+        assert cut.forward_backward(examples) == pytest.approx(expected, rel=1e-6)
+        torch.testing.assert_close(gradient(cut.policy), gradient(whole.policy), rtol=1e-6, atol=1e-9)
+        whole.step(1e-2)
+        cut.step(1e-2)
+    assert learner(1 << 20, seed=6).forward_backward(examples) != learner(1 << 20).forward_backward(examples)
+    # By hand: the weighted loss of the transformed rows.
+    changed: Sequence[Row] = examples
+    for number, transform in enumerate(transforms):
+        changed = transform(changed, 0, derive_rng("transform", 5, number, 0))
+    assert changed[0].tokens.ids != examples[0].tokens.ids
+    loss = learner(1 << 20).forward_backward(examples)
+    assert loss == pytest.approx(written_out(fresh(base, torch.float64), changed), rel=1e-6)
+    # A restored learner draws what the uninterrupted one would have drawn.
+    policy = fresh(base)
+    straight = Learner(policy, SFT(), transforms=transforms, seed=5)
+    straight.forward_backward(examples)
+    straight.step(1e-2)
+    straight.save(tmp_path / "step-1", sidecar=SIDECAR)
+    again, _ = Learner.restore(tmp_path / "step-1", SFT(), transforms=transforms, seed=5)
+    assert again.forward_backward(examples) == straight.forward_backward(examples)
 
 
 def test_two_batches_before_a_step_add_up() -> None:
