@@ -1,4 +1,4 @@
-"""LIFT: the smoke run with all arms, the recipe on a user's task, and its refusal of random weights."""
+"""LIFT: the smoke run, the recipe on a user's task, and its refusal of random weights."""
 
 from pathlib import Path
 from typing import Any
@@ -19,17 +19,22 @@ from stillroom.workbench import experiment as run_page
 STUDENT = resolve_student(experiment.student)
 
 
+ARMS = ("base", "full", "lora", "random", "lift", "noise-lift")
+"""One of a kind: the other arms differ in a number or a score, which tests/learn covers."""
+
+
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
     folder = tmp_path_factory.mktemp("lift") / "run"
-    return run_page("lift", folder, preset="smoke", arms="all", jobs=0), folder
+    return run_page("lift", folder, preset="smoke", arms=",".join(ARMS), jobs=0), folder
 
 
 def test_the_smoke_run(smoke: tuple[Any, Path]) -> None:
     result, folder = smoke
     (seed,) = result.seeds
-    assert set(seed.arms) == set(experiment.presets["smoke"].arms)
-    assert len(result.claims) == len(experiment.contrasts)
+    assert set(seed.arms) == set(ARMS)
+    # Contrasts with other arms are left out.
+    assert len(result.claims) == 4
     assert {gate.name.split()[0] for gate in seed.gates} == {"what", "spectral", "accuracy"}
     assert all(set(arm.measures) == {"source"} for arm in seed.arms.values())
     assert read_json(folder / "result.json")["verdict"] == result.verdict
@@ -38,13 +43,11 @@ def test_the_smoke_run(smoke: tuple[Any, Path]) -> None:
 def test_every_arm_says_what_moved_and_what_it_cost(smoke: tuple[Any, Path]) -> None:
     arms = smoke[0].seeds[0].arms
     trained = {name: arm.training["adapt"] for name, arm in arms.items() if arm.updates}
-    assert {name for name in arms if name not in trained} == {"base", "noise-lift", "noise-magnitude", "noise-random"}
+    assert {name for name in arms if name not in trained} == {"base", "noise-lift"}
     linear = sum(matrix.weight.numel() for matrix in matrices(load_policy(STUDENT)))
-    for name in ("magnitude", "gradient", "random", "lift"):
+    for name in ("random", "lift"):
         assert trained[name]["trainable"] == trained["lift"]["trainable"] == pytest.approx(0.05 * linear, rel=0.01)
         assert arms[name].account["entries"] <= trained[name]["trainable"]
-    assert trained["lift-10"]["trainable"] == pytest.approx(0.1 * linear, rel=0.01)
-    assert trained["lift-mlp"]["trainable"] < trained["lift"]["trainable"]
     assert trained["lift"]["optimizer_bytes"] < 0.1 * trained["full"]["optimizer_bytes"]
     assert arms["full"].account["entries"] > 0.5 * load_policy(STUDENT).num_parameters()
     # A LoRA update has the adapter's rank, a sparse one of as few entries a far higher one.

@@ -76,6 +76,7 @@ class Still:
     """Name under which the recipe at work trains and is measured; an experiment sets it arm by arm."""
     lr_trials: tuple[float, ...] = ()
     """Learning rates to try; the best on dev is kept. Empty: the training configuration's own, without a trial."""
+    _last: tuple[str, LocalSampler] | None = None
 
     def sample(
         self,
@@ -321,11 +322,16 @@ class Still:
         return differ / len(judged) if judged else None
 
     def local(self, model: str | Path) -> LocalSampler:
-        """A sampler over a checkpoint; one of this run is named by its place in it: where a run lies is no result."""
-        policy = load_policy(model, device=self.device, chat_template=self.chat_template)
-        if Path(model).is_relative_to(self.run.folder):
-            policy = replace(policy, source=str(Path(model).relative_to(self.run.folder)))
-        return LocalSampler(policy)
+        """A sampler over a checkpoint; one of this run is named by its place in it: where a run lies is no result.
+
+        The last one is kept: a model is often measured in several ways.
+        """
+        if self._last is None or self._last[0] != str(model):
+            policy = load_policy(model, device=self.device, chat_template=self.chat_template)
+            if Path(model).is_relative_to(self.run.folder):
+                policy = replace(policy, source=str(Path(model).relative_to(self.run.folder)))
+            self._last = (str(model), LocalSampler(policy))
+        return self._last[1]
 
     def load_student(self) -> Policy:
         """The untrained student."""

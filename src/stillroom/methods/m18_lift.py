@@ -38,7 +38,7 @@ from stillroom.types import Trace
 
 OPTIMIZER = AdamW(betas=(0.9, 0.95), eps=1e-6)
 REFRESH = 50
-FEW = 6  # times larger are the learning rates of few weights than those of all (ours; in the paper up to 4)
+FEW = 12  # times larger are the learning rates of few weights than those of all (ours; in the paper up to 4)
 SIGMA = 1.75  # of the probe's noise, in standard deviations: on random entries it costs half of the answers (ours)
 SOURCE = "source:accuracy"
 KNOWN = "facts:high=1"  # the source domain, known by heart and asked in the words it was taught in
@@ -130,7 +130,7 @@ experiment = Experiment(
     teacher="program",
     student="proxy:lift-base-0.4m",
     params=SamplingParams(max_new_tokens=64),
-    presets={"smoke": _setup(16, 2, 2, 2, 1, 1e-3), "proxy": _setup(1500, 300, 150, 236, 150, 1e-3, 2e-3, 4e-3)},
+    presets={"smoke": _setup(16, 2, 2, 2, 1, 1e-3), "proxy": _setup(1500, 300, 150, 236, 150, 5e-4, 1e-3, 2e-3)},
     default_arms=("base", "full", "lora", "magnitude", "random", "lift"),
     contrasts=(
         beats("lift", "random", "LIFT beats random entries at equal density"),
