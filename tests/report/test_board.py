@@ -31,6 +31,23 @@ def test_a_line_per_claim_by_number(tmp_path: Path) -> None:
     assert "- 53 method-53: `stillroom run dart-math --seeds 3`" in lines
 
 
+def test_a_metric_says_where_it_was_measured(tmp_path: Path) -> None:
+    contrast = {"text": "t", "arms": ["a", "b"], "effect": 0.5}
+    write(tmp_path, 3, "supported", claims=[
+        contrast | {"metric": "tokens", "kind": "saving"},
+        contrast | {"metric": "source:accuracy", "kind": "superiority", "at_lr": None},
+        contrast | {"metric": "accuracy", "kind": "superiority", "at_lr": 3e-4},
+        contrast | {"metric": "tokens", "kind": "superiority"},
+    ])  # fmt: skip
+    cells = [[c.strip() for c in line.split("|")] for line in board(tmp_path).splitlines() if "a − b" in line]
+    assert [(row[6], row[7]) for row in cells] == [
+        ("tokens saved", "+50.0 pp"),
+        ("source:accuracy", "+50.0 pp"),
+        ("accuracy on dev at rate 0.0003", "+50.0 pp"),
+        ("tokens", "+0.5"),
+    ]
+
+
 def test_texts_stay_text(tmp_path: Path) -> None:
     hostile = "a | b <script> [x](javascript:1) `c` **d**\n# e \u202e"
     write(tmp_path, 1, "void", claims=[{"text": hostile}], command="run `x` | <y>")

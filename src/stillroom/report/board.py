@@ -78,17 +78,16 @@ def _read(path: Path) -> Claims:
 
 
 def _row(result: Claims, claim: Claim, *, first: bool) -> str:
-    percent = "accuracy" in (claim.metric or "")
-    effect = difference(claim.effect, percent)
+    effect = difference(claim.effect, claim.percent)
     if claim.interval is not None:
-        effect += f" [{difference(claim.interval[0], percent)}, {difference(claim.interval[1], percent)}]"
+        effect += f" [{difference(claim.interval[0], claim.percent)}, {difference(claim.interval[1], claim.percent)}]"
     cells = [
         str(result.number) if first else "",
         cell(result.method) if first else "",
         f"**{cell(claim.verdict or result.verdict)}**",
         cell(claim.text),
         " − ".join(cell(arm) for arm in claim.arms),
-        cell(claim.metric or ""),
+        cell(claim.measured),
         effect,
         " ".join(_sign(seed) for seed in claim.seeds),
         duration(result.cpu_s) if first and result.cpu_s is not None else "",

@@ -97,11 +97,24 @@ class Claim(Part):
     text: str = ""
     verdict: str | None = None
     metric: str | None = None
+    kind: str | None = None
+    at_lr: Real = None
     arms: tuple[str, ...] = ()
     effect: Real = None
     interval: Annotated[tuple[float, float] | None, BeforeValidator(_known)] = None
     seeds: tuple[float | str, ...] = Field((), validation_alias=AliasChoices("seeds", "signs"))
     """The effect in each seed, or only its sign as ``+``, ``-`` or ``0``."""
+
+    @property
+    def measured(self) -> str:
+        """The metric in words: where it is not the arm's best on test, and whether it is a saving."""
+        where = "" if self.at_lr is None else f" on dev at rate {self.at_lr:g}"
+        return f"{self.metric or ''}{' saved' if self.kind == 'saving' else ''}{where}"
+
+    @property
+    def percent(self) -> bool:
+        """Whether the effect is a difference of shares, or a share itself."""
+        return self.kind == "saving" or (self.metric or "").rpartition(":")[2] in ("accuracy", "solved")
 
 
 class Result(Part):
