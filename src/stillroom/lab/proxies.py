@@ -135,9 +135,12 @@ RECIPES = {
         ),
         ProxyRecipe(
             name="retro-fresh-0.4m",
-            summary="adds chains in one order as plain text; never saw an answer, a switch or a check",
-            diet=(Ingredient(task="sums", share=1, form="document"),),
-            steps=1600,
+            summary="answers sums in one order, either of the two; has read of switches and checks, but as plain text",
+            diet=(
+                Ingredient(task="sums", share=0.6),
+                Ingredient(task="sums", share=0.4, form="document", style=_RESTLESS),
+            ),
+            steps=1500,
             batch_size=16,
             seed=5,
             layout=ProxyLayout(vocabulary=_SUMS_WORDS),
