@@ -69,6 +69,12 @@ def test_a_trained_model_differs_from_the_base_in_chosen_entries_alone(smoke: tu
     assert moved > 0
 
 
+def test_another_choice_of_weights_is_refused(tmp_path: Path) -> None:
+    config = small(Path(STUDENT), method="lift", adapt="lora", max_new_tokens=32)
+    with pytest.raises(UserError, match=r"adapt 'lora' has no effect.*masked-lift.*leave --adapt out"):
+        distill(config, tmp_path / "run")
+
+
 def test_the_recipe_trains_a_users_student(tmp_path: Path) -> None:
     config = small(Path(STUDENT), method="lift", max_new_tokens=32, train={"steps": 2})
     distill(config, tmp_path / "run")

@@ -201,6 +201,11 @@ class Still:
                 "nothing is left to train on: every trace was rejected. Look at `stillroom traces stats "
                 f"{self.run.folder / 'traces'}` for the reasons; a stronger teacher, more samples or other rules help"
             )
+        if adapt is not None and self.adapt != Full():
+            raise UserError(
+                f"adapt {self.adapt.name!r} has no effect: this recipe chooses itself which weights move "
+                f"({adapt.name}); leave --adapt out"
+            )
         settings = train or self.train_config
         rates = tuple(self.lr_trials if lr_trials is None else lr_trials) or (settings.lr,)
         plan = _Plan(data, start, objective or SFT(), adapt or self.adapt, optimizer, settings)
