@@ -112,16 +112,21 @@ def test_the_account_is_exact_with_a_model(
         )
 
 
+ARMS = ("base", "retro-full", "shortest-of-k", "program-revised")
+"""One of a kind: the others differ in a flag of the search, which tests/synth covers, or leave it out."""
+
+
 def test_the_smoke_run(tmp_path: Path) -> None:
-    result = run_page("retro-search", tmp_path / "run", preset="smoke", arms="all", jobs=0)
+    result = run_page("retro-search", tmp_path / "run", preset="smoke", arms=",".join(ARMS), jobs=0)
     (seed,) = result.seeds
-    assert set(seed.arms) == set(experiment.presets["smoke"].arms)
-    assert len(result.claims) == len(experiment.contrasts)
-    assert {claim.metric for claim in result.claims} == {"tokens", "accuracy"}
+    assert set(seed.arms) == set(ARMS)
+    # Contrasts with other arms are left out.
+    assert [claim.arms for claim in result.claims] == [("retro-full", "base"), ("retro-full", "shortest-of-k")]
+    assert {claim.metric for claim in result.claims} == {"tokens"}
     base = seed.arms.pop("base")
     assert (base.updates, base.lr) == (0, None)
     assert {arm.updates for arm in seed.arms.values()} == {1}
-    for name in ("retro-full", "retro-partial", "retro-no-ban", "program-revised"):
+    for name in ("retro-full", "program-revised"):
         found = Account.model_validate(seed.arms[name].account)
         # The rollouts are on disk and cost what the account says.
         rollouts = store.read(tmp_path / "run" / "seed-0" / "traces" / f"retro-{name}")
@@ -129,10 +134,12 @@ def test_the_smoke_run(tmp_path: Path) -> None:
             len(rollouts),
             sum(rollout.usage.completion_tokens for rollout in rollouts),
         )
-    once, many = seed.arms["own"].account, seed.arms["shortest-of-k"].account
-    k = many["raw"] / once["raw"]
-    spent = once["raw_tokens"] + seed.arms["retro-full"].account["rollout_tokens"]
-    assert k == round(spent / once["raw_tokens"])
+    # As many samples a problem as the search and the traces that it revised have cost.
+    pool = store.read(tmp_path / "run" / "seed-0" / "traces" / "pool")
+    once = sum(trace.usage.completion_tokens for trace in pool if trace.index == 0)
+    spent = once + seed.arms["retro-full"].account["rollout_tokens"]
+    many = seed.arms["shortest-of-k"].account
+    assert many["raw"] / seed.arms["retro-full"].account["traces"] == round(spent / once)
     assert read_json(tmp_path / "run" / "result.json")["verdict"] == result.verdict
 
 

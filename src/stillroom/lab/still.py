@@ -230,7 +230,9 @@ class Still:
             return
         settings = plan.settings.model_copy(update={"lr": lr})
         checkpoints = self.run.folder / "checkpoints" / target.name
-        sidecar = Sidecar(chat_format=self.chat_format.name, base=self.student, recipe=self.recipe)
+        own = plan.start is None or plan.start.is_relative_to(self.run.folder)
+        base = self.student if own else str(plan.start)
+        sidecar = Sidecar(chat_format=self.chat_format.name, base=base, recipe=self.recipe)
         saved = sorted(checkpoints.glob("step-*")) if checkpoints.is_dir() else []
         learner, extra = self._learner(plan, saved[-1] if saved else None)
         rows, too_long = set_rows(plan.data, learner.policy, settings)
