@@ -7,7 +7,6 @@ import pytest
 from stillroom import DistillConfig, distill
 from stillroom.chat import ask, get_format, render
 from stillroom.io import read_json
-from stillroom.methods.m03_retro_search import experiment
 from stillroom.models.policy import load_policy
 from stillroom.models.proxies import proxy_path
 from stillroom.samplers.base import Prompt, SamplingParams, StepStartBan

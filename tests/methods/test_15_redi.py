@@ -1,4 +1,4 @@
-"""REDI: the smoke run, and what the specification must have; the loss itself is in tests/learn/test_contrast.py."""
+"""REDI: the smoke run, and what the specification must have; the loss itself is in tests/learn/test_comparing.py."""
 
 from pathlib import Path
 from typing import Any
