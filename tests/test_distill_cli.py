@@ -46,7 +46,6 @@ MISTAKES = [
     ("--layout gsm8k", "'arithmetic' has none"),
     ("--method sfft", "core recipes: dpo, rft, sft, simpo"),
     ("--method hft", "has no page yet"),
-    ("--method lift", "no principal weights to find"),
     ("--adapt lorra", "did you mean lora"),
     ("--format thnk", "did you mean think"),
     ("--select corect", "did you mean correct"),
