@@ -19,7 +19,7 @@ from stillroom.workbench import experiment as run_page
 STUDENT = resolve_student(experiment.student)
 
 
-ARMS = ("base", "full", "lora", "random", "lift", "noise-lift")
+ARMS = ("base", "full", "lora", "lift", "noise-lift")
 """One of a kind: the other arms differ in a number or a score, which tests/learn covers."""
 
 
@@ -34,7 +34,7 @@ def test_the_smoke_run(smoke: tuple[Any, Path]) -> None:
     (seed,) = result.seeds
     assert set(seed.arms) == set(ARMS)
     # Contrasts with other arms are left out.
-    assert len(result.claims) == 4
+    assert len(result.claims) == 3
     assert {gate.name.split()[0] for gate in seed.gates} == {"what", "spectral", "accuracy"}
     assert all(set(arm.measures) == {"source"} for arm in seed.arms.values())
     assert read_json(folder / "result.json")["verdict"] == result.verdict
@@ -45,9 +45,8 @@ def test_every_arm_says_what_moved_and_what_it_cost(smoke: tuple[Any, Path]) -> 
     trained = {name: arm.training["adapt"] for name, arm in arms.items() if arm.updates}
     assert {name for name in arms if name not in trained} == {"base", "noise-lift"}
     linear = sum(matrix.weight.numel() for matrix in matrices(load_policy(STUDENT)))
-    for name in ("random", "lift"):
-        assert trained[name]["trainable"] == trained["lift"]["trainable"] == pytest.approx(0.05 * linear, rel=0.01)
-        assert arms[name].account["entries"] <= trained[name]["trainable"]
+    assert trained["lift"]["trainable"] == pytest.approx(0.05 * linear, rel=0.01)
+    assert 0 < arms["lift"].account["entries"] <= trained["lift"]["trainable"]
     assert trained["lift"]["optimizer_bytes"] < 0.1 * trained["full"]["optimizer_bytes"]
     assert arms["full"].account["entries"] > 0.5 * load_policy(STUDENT).num_parameters()
     # A LoRA update has the adapter's rank, a sparse one of as few entries a far higher one.
