@@ -228,6 +228,8 @@ class Still:
         """One training run as a stage, with checkpoints in between."""
         if self.run.result_of(stage) is not None:
             return
+        # What was measured last must not stand in memory beside what is trained.
+        self._last = None
         settings = plan.settings.model_copy(update={"lr": lr})
         checkpoints = self.run.folder / "checkpoints" / target.name
         own = plan.start is None or plan.start.is_relative_to(self.run.folder)

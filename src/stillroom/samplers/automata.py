@@ -14,7 +14,6 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from stillroom.errors import UserError
 from stillroom.models.policy import Policy
 from stillroom.models.tokens import token_bytes
 from stillroom.samplers.base import StepStartBan
@@ -80,14 +79,7 @@ def stop_automaton(vocabulary: Vocabulary, stop: tuple[str, ...]) -> TokenAutoma
 
 @lru_cache(maxsize=16)
 def ban_automaton(vocabulary: Vocabulary, ban: StepStartBan) -> TokenAutomaton:
-    """Marks the tokens that `StepStartBan` forbids; tokens that end a turn never are.
-
-    Raises:
-        UserError: a word holds what ends the step, so it cannot stand in one.
-    """
-    for word in ban.words:
-        if ban.until in word:
-            raise UserError(f"the forbidden word {word!r} holds {ban.until!r}, which ends the step; leave it out")
+    """Marks the tokens that `StepStartBan` forbids; tokens that end a turn never are."""
     # A step that has begun with other text is free for good, so the end of the step needs no state of its own.
     free, forbidden = 0, 1
     lowered = {other: _lower(c) for c in "".join(ban.words) for other in (c, c.lower(), c.upper()) if len(other) == 1}

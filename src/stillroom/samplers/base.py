@@ -11,7 +11,7 @@ from stillroom.types import Message, Noun, Problem, Response
 
 
 class StepStartBan(Noun):
-    """The first step of the continuation must not begin with one of these words; lifted per row after `until`.
+    """The first step of the continuation must not begin with one of these words; later steps may.
 
     Only text that is sampled counts, not `Prompt.prefix`. White space before the first text is skipped; blank lines
     there neither start the step nor lift the ban. Words are compared whole and without regard to case: "But" forbids
@@ -20,9 +20,7 @@ class StepStartBan(Noun):
     """
 
     words: tuple[Annotated[str, Field(pattern=r"^\S(.*\S)?$")], ...] = Field(min_length=1)
-    """Words or phrases: ``But``, ``Going back``."""
-    until: str = Field("\n\n", min_length=1)
-    """Ends the first step."""
+    """Words or phrases of one line: ``But``, ``Going back``."""
 
 
 class SamplingParams(Noun):

@@ -224,7 +224,7 @@ class RetroSearch:
         return found.head + segment.BLANK.join(self._kept(search))
 
     def _params(self) -> SamplingParams:
-        ban = StepStartBan(words=self.keywords, until=segment.BLANK) if self.ban else None
+        ban = StepStartBan(words=self.keywords) if self.ban else None
         return self.params.model_copy(update={"n": 1, "constraint": ban})
 
     def _sample(self, chunk: Sequence[_Search]) -> list[Trace]:
