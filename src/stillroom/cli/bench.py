@@ -85,6 +85,48 @@ def importance(
     _write(out, result, as_json, f"loss {result['undisturbed']['loss']:.3f} undisturbed; most harmful first, {orders}")
 
 
+@app.command()
+def speed(
+    only: Annotated[list[str] | None, typer.Option(metavar="BAR", help="This bar; may be repeated.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of every side; published are 5 or more.")] = 5,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Each bar becomes DIR/BAR.json.")] = Path("results/speed"),
+    peers: Annotated[
+        Path, typer.Option(metavar="DIR", help="The peers' sides; `make peers` installs what they need.")
+    ] = (Path("bench/peers")),
+    as_json: AsJson = False,
+) -> None:
+    """Measure Stillroom beside its peers, from the root of a checkout, in turn and on the same work; minutes a bar.
+
+    Example: stillroom bench speed --only sampling-full-0.4m --out results/speed
+    """
+    from stillroom.bench.speed import bar, bars
+    from stillroom.bench.speed.pairing import measure
+    from stillroom.cli.show import emit, emit_json, progress_bars
+    from stillroom.io import write_json
+
+    results = []
+    for wanted in [bar(name) for name in only] if only else bars():
+        with progress_bars(quiet=as_json) as progress:
+            result = measure(
+                wanted,
+                rounds=rounds,
+                peers=peers,
+                on_round=lambda done, name=wanted.name: progress(name, done, rounds),  # type: ignore[misc]
+            )
+        write_json(out / f"{wanted.name}.json", result)
+        results.append(result)
+        if not as_json:
+            verdict = "aim" if wanted.kind == "aim" else "passed" if result["passed"] else "missed"
+            emit(
+                f"{wanted.name}: {result['ratio']:.2f} × {result['peer_label']} (target {wanted.target}: {verdict}); "
+                f"{result['ours']:,.0f} beside {result['peer']:,.0f} {wanted.unit}"
+            )
+    if as_json:
+        emit_json(results)
+    if not all(result["passed"] for result in results):
+        raise typer.Exit(1)
+
+
 def _write(out: Path, result: dict[str, Any], as_json: bool, line: str) -> None:
     from stillroom.cli.show import emit, emit_json
     from stillroom.io import write_json

@@ -1,0 +1,5 @@
+"""Our side of sampling."""
+
+from stillroom.bench.speed.pairing import Bar
+
+BARS: tuple[Bar, ...] = ()
