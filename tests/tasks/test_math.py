@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from stillroom.chat import FORMATS, render
 from stillroom.tasks import choice, guard
-from stillroom.tasks.math import compare, verify
+from stillroom.tasks.math import compare, compare_all, verify, verify_all
 from stillroom.tasks.notation import read_number
 from stillroom.types import Message, Problem
 
@@ -95,6 +95,8 @@ EQUAL = [
     ("101_2", "101_2"),
     ("101_2", "101_{2}"),
     ("101_2", "101"),
+    ("101_2", "x = 101_2"),
+    (r"11,\! 111,\! 100", r"11,\!111,\!100"),
     (r"12\sqrt{13}\text{ feet}", r"12\sqrt{13}"),
     (r"12\sqrt{13}", r"12\sqrt{13}\text{ feet}"),
     ("0.56 = 56\\%", "56\\%"),
@@ -289,6 +291,37 @@ def test_a_grade_that_takes_too_long_is_not_scored_and_the_next_one_is(monkeypat
     assert (slow.correct, slow.score) == (None, None)
     assert slow.reason.startswith("timeout")
     assert compare("\\frac{\\pi}{2}", "pi/2").equal is True
+
+
+def test_many_at_once_get_the_verdicts_of_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "_PAIRS_PER_WORKER", 20)  # so that these few pairs already use several workers
+    pairs = [(gold, answer) for gold, answer in (*EQUAL, *DIFFERENT)] * 2
+    assert [comparison.equal for comparison in compare_all(pairs)] == (
+        [True] * len(EQUAL) + [False] * len(DIFFERENT)
+    ) * 2
+    golds = [None, "\\pi", "18", "\\pi", "18", "\\pi"]
+    texts = ["#### 72", "\\boxed{2\\pi}", "18", "", "#### 18", "the answer is $\\pi$."]
+    problems = [problem(gold) for gold in golds]
+    assert verify_all(problems, texts) == [verify(*pair) for pair in zip(problems, texts, strict=True)]
+    assert [verdict.correct for verdict in verify_all(problems, texts)] == [None, False, False, False, True, True]
+    assert verify_all(problems, texts, strict=False)[2].correct is True
+
+
+def test_a_stuck_pair_among_many_costs_itself_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    guard.stop()
+    monkeypatch.setattr(guard, "CPU_LIMIT_S", 1)
+    fine = [("\\frac{\\pi}{2}", "pi/2"), ("\\frac{\\pi}{2}", "pi/3")]
+    try:
+        found = [comparison.equal for comparison in compare_all([*fine, SLOW, *fine[::-1], ("\\pi", "\\pi+0")])]
+    finally:
+        guard.stop()
+    assert found == [True, False, None, False, True, True]
+
+
+def test_questions_larger_than_a_pipe_do_not_block() -> None:
+    long = "+".join(["\\frac{\\pi}{2}"] * 100)
+    pairs = [(f"{long}+{index}-{index}", f"50\\pi + {index % 2}") for index in range(70)]
+    assert [comparison.equal for comparison in compare_all(pairs)] == [index % 2 == 0 for index in range(70)]
 
 
 def children() -> list[int]:

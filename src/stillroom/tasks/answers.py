@@ -11,7 +11,9 @@ from stillroom.chat import ParseStatus, parse
 # Every pattern below consumes each character a bounded number of times: a megabyte of any text takes milliseconds.
 _BRACES = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
 _EMPTY = re.compile(r"\s*\}")
-_HASH = re.compile(r"(?<!\S)####(?!#)[ \t]*(\S[^\n]*?)(?=\s####|\n|\Z)")
+_SIMPLE_BOX = re.compile(r"(?<!\\)\\boxed\s*\{([^{}\\]*)\}")
+_HASH = re.compile(r"(?<!\S)####(?!#)[ \t]*(\S[^\n]*)")
+_NEXT_HASH = re.compile(r"\s####")
 _PHRASE = re.compile(
     r"\b(?:(?:the|final|correct)\s{1,4}answer\s{1,4}is|(?:final\s{1,4})?answer(?=[\s*]{0,4}:))[\s*]{0,4}:?[\s*]{0,8}",
     re.IGNORECASE,
@@ -36,10 +38,12 @@ def extract(text: str, *, strict: bool = True) -> str | None:
         text: the assistant turn as it was written; any string.
         strict: False also accepts, when none of these is there, the last number of the answer part.
     """
-    parsed = parse(text)
-    if parsed.status in (ParseStatus.EMPTY, ParseStatus.UNCLOSED):
-        return None
-    answer = parsed.answer
+    answer = text
+    if "think>" in text:
+        parsed = parse(text)
+        if parsed.status is ParseStatus.UNCLOSED:
+            return None
+        answer = parsed.answer
     for find in (last_boxed, _last_hash, _last_phrase):
         found = find(answer)
         if found is not None:
@@ -54,6 +58,10 @@ def last_boxed(text: str) -> str | None:
     """
     if "\\boxed" not in text and "\\fbox" not in text:
         return None
+    if text.count("\\boxed") == 1 and "\\fbox" not in text:  # nearly every answer: one box, and nothing to balance
+        simple = _SIMPLE_BOX.search(text, text.index("\\boxed"))
+        if simple and (found := simple[1].strip()):
+            return found
     stack: list[int] = []  # where the content of an open box starts; -1 for a plain brace
     outer: tuple[int, int] | None = None
     for match in _BRACES.finditer(text):
@@ -75,12 +83,12 @@ def last_boxed(text: str) -> str | None:
 
 
 def _last_hash(text: str) -> str | None:
-    if "####" not in text:
-        return None
-    found = None
-    for match in _HASH.finditer(text):
-        found = match
-    return found.group(1).strip() if found else None
+    at = text.rfind("####")
+    while at >= 0:
+        if match := _HASH.match(text, at):
+            return _NEXT_HASH.split(match[1], maxsplit=1)[0].strip()
+        at = text.rfind("####", 0, at + 3)
+    return None
 
 
 def _last_phrase(text: str) -> str | None:

@@ -10,6 +10,7 @@ answer that cannot be read is never guessed to equal a gold that can.
 import itertools
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeAlias
 
 import sympy
@@ -95,6 +96,7 @@ def _math_verify(gold: str, answer: str) -> tuple[bool, str]:
 # --- reading -----------------------------------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=1_000)  # one gold meets many answers
 def read(text: str) -> Value:
     """A text as a value. Raises Unreadable."""
     # What follows repeats the value, rounded; in front of everything it says that the value is rounded.

@@ -9,6 +9,7 @@ import os
 import resource
 import select
 import sys
+from collections.abc import Iterator
 
 MEMORY_BYTES = 2 << 30
 
@@ -25,18 +26,27 @@ def main(cpu_limit_s: int) -> None:
 
     answers.write("ready\n")
     answers.flush()
-    while True:
-        # A forked sibling of the caller may hold the other end of the pipe open for ever: also look for the parent.
-        while not select.select([sys.stdin], [], [], 2.0)[0]:
-            if os.getppid() != parent:
-                return
-        line = sys.stdin.buffer.readline()
-        if not line:
-            return
+    for line in _lines(sys.stdin.fileno(), parent):
         gold, answer = json.loads(line)
         used = resource.getrusage(resource.RUSAGE_SELF)
         # Whole seconds only: the limit lies between cpu_limit_s and one second more.
         limit = int(used.ru_utime + used.ru_stime) + cpu_limit_s + 1
         resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.RLIM_INFINITY))
+        # Each verdict leaves at once: what was judged before a pair that kills the process is not judged again.
         answers.write(json.dumps(judge(gold, answer)) + "\n")
         answers.flush()
+
+
+def _lines(source: int, parent: int) -> Iterator[bytes]:
+    """Whole lines, many of which may have come at once."""
+    buffer = b""
+    while True:
+        # A forked sibling of the caller may hold the other end of the pipe open for ever: also look for the parent.
+        while not select.select([source], [], [], 2.0)[0]:
+            if os.getppid() != parent:
+                return
+        piece = os.read(source, 1 << 16)
+        if not piece:
+            return
+        *lines, buffer = (buffer + piece).split(b"\n")
+        yield from lines

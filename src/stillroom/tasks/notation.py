@@ -14,8 +14,8 @@ _DROPPED = re.compile(
     r"\\(?:left|right|displaystyle|limits|qquad|quad|big|Big|bigl|bigr)(?![A-Za-z])|(?<!\\)\\[!,;: ()\[\]$]"
     r"|\^\s*\{?\s*\\circ\s*\}?|\\degree|\\circ|[$£€~°]"
 )
+_GROUPED = re.compile(r"(?<=\d),\\!\s*(?=\d{3}(?!\d))")
 _SPELLINGS = (
-    (",\\!", ""),
     ("\\dfrac", "\\frac"),
     ("\\tfrac", "\\frac"),
     ("\\cfrac", "\\frac"),
@@ -29,6 +29,8 @@ _LAST_WORDS = re.compile(
 )
 _TEXT = re.compile(r"\\(?:text|textnormal|mbox|textbf|textit)\s*\{\s*(?!(?:and|or)\s*\})[A-Za-z]{2}")
 _BASED = re.compile(r"(-?[0-9A-Z]+)_\{?([0-9]{1,2})\}?")
+
+_ASSIGNED = re.compile(r"^[A-Za-z]=")
 
 _DIGITS = r"(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d*)?|\.\d+"
 _PLAIN = re.compile(
@@ -75,10 +77,12 @@ class Number(NamedTuple):
 def tidy(text: str) -> str:
     r"""The same mathematics without delimiters, spacing commands, currency and degree signs.
 
-    ``\dfrac`` becomes ``\frac``, ``12{,}650`` becomes ``12,650``; a final full stop goes.
+    ``\dfrac`` becomes ``\frac``, ``12{,}650`` becomes ``12,650``, ``12,\!650`` becomes ``12650``; a
+    final full stop goes.
     """
     text = text.translate(_SIGNS).replace("{,}", ",")
     if "\\" in text:
+        text = _GROUPED.sub("", text)
         text = text.replace("\\$", "")
         for old, new in _SPELLINGS:
             text = text.replace(old, new)
@@ -184,9 +188,11 @@ def is_prose(text: str) -> bool:
 
 def same_digits(gold: str, answer: str) -> bool | None:
     """Whether an answer has the digits, and any base that it states, of a gold such as ``1011_2``; None for others."""
-    expected, given = (_BASED.fullmatch(plain(text)) for text in (gold, answer))
+    expected = _BASED.fullmatch(plain(gold))
     if expected is None:
         return None
+    answer = _ASSIGNED.sub("", plain(answer))
+    given = _BASED.fullmatch(answer)
     if given is None:
-        return expected[1] == plain(answer)
+        return expected[1] == answer
     return expected.groups() == given.groups()
