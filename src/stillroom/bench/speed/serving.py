@@ -4,8 +4,8 @@
 
 FILE defines ``FUNCTION(job: dict) -> Callable[[], dict]``. The outer call prepares (imports, loads); the function that
 it returns does one round and gives ``{"amount": units of work done, ...facts}``. The job is one JSON line on standard
-input; every line after it starts a round. Answers are JSON lines: first ``{"ready": versions}``, then one per round with
-what the round gave and what it cost.
+input; every line after it starts a round. Answers are JSON lines: first ``{"ready": versions}``, then one per round
+with what the round gave and what it cost.
 
 This file runs under the peers' interpreter too, so it needs the standard library alone.
 """
