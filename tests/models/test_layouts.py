@@ -11,7 +11,7 @@ from fixtures_models import SIX, fresh, gemma_policy, gemma_tokenizer, neox_toke
 from stillroom.errors import CheckpointError
 from stillroom.learn.learner import Learner
 from stillroom.learn.objectives.sft import SFT
-from stillroom.models.decoding import prefill, select, step
+from stillroom.models.decoding import prefill
 from stillroom.models.policy import LAYOUTS, Policy, Sidecar, load_policy
 from stillroom.models.tokens import token_bytes
 
@@ -57,15 +57,15 @@ def test_rows_continued_together_have_the_logits_of_each_row_alone(policy: Calla
     with torch.no_grad():
         hidden, decoding = prefill(ours, lines, len(then))
         for token in then:
-            hidden = step(ours, decoding, torch.full((len(hidden),), token))
+            hidden = decoding.step(torch.full((len(hidden),), token))
         alone = [ours.model(torch.tensor([[*line, *then]])).logits[0, -1] for line in lines]
         torch.testing.assert_close(ours.logits(hidden), torch.stack(alone), rtol=1e-4, atol=1e-4)
 
         # Rows are dropped, doubled and put in another order.
         hidden, decoding = prefill(ours, lines, len(then))
-        select(decoding, torch.tensor([2, 0, 2]))
+        decoding.select(torch.tensor([2, 0, 2]))
         for token in then:
-            hidden = step(ours, decoding, torch.tensor([token] * 3))
+            hidden = decoding.step(torch.tensor([token] * 3))
         torch.testing.assert_close(
             ours.logits(hidden), torch.stack([alone[2], alone[0], alone[2]]), rtol=1e-4, atol=1e-4
         )
@@ -79,7 +79,7 @@ def test_half_precision_has_the_logits_of_the_model(policy: Callable[[], Policy]
         theirs = ours.model(ids).logits[0].bfloat16()
         torch.testing.assert_close(ours.logits(ours.hidden(ids)[0]), theirs)
         hidden, decoding = prefill(ours, ids[:, :-1].tolist(), 1)
-        hidden = step(ours, decoding, ids[:, -1])
+        hidden = decoding.step(ids[:, -1])
         torch.testing.assert_close(ours.logits(hidden)[0], theirs[-1], rtol=0.1, atol=0.1)
 
 

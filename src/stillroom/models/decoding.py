@@ -1,35 +1,36 @@
 """Continuing rows token by token: the one place that knows how a layout remembers what it has read.
 
 Transformers keep keys and values of every token and need a mask and positions to tell text from padding; recurrent
-layouts keep a state of fixed size, which padding must never enter.
+layouts keep a state of fixed size, which padding must never enter. Plain Llama and Qwen2 models take the fast path of
+`llama`, which is several times faster; every other model is called as a module.
 """
 
 import functools
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Protocol, cast
 
 import torch
 from transformers import DynamicCache
 
+from stillroom.models.llama import known_parts, start
 from stillroom.models.policy import Policy
 
 RECURRENT = frozenset({"mamba"})
 """Layouts with a state instead of a cache of keys and values."""
 
 
-@dataclass
-class Decoding:
-    """Rows under way; `select` and `step` change it in place."""
+class Decoding(Protocol):
+    """Rows under way, changed in place."""
 
-    cache: DynamicCache
-    mask_BT: torch.Tensor
-    """Long; 1 where a row has text, with the columns that are still to come."""
-    position_B: torch.Tensor
-    """Long; position of each row's last token."""
-    width: int
-    """Columns read so far."""
+    def select(self, index_B: torch.Tensor) -> None:
+        """Keep these rows (long), in this order; a row may be taken several times."""
+        ...
+
+    def step(self, tokens_B: torch.Tensor) -> torch.Tensor:
+        """Read one more token (long) per row; returns the last hidden states [B, D]."""
+        ...
 
 
 def prefill(policy: Policy, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> tuple[torch.Tensor, Decoding]:
@@ -41,47 +42,56 @@ def prefill(policy: Policy, prompts: Sequence[Sequence[int]], max_new_tokens: in
     """
     width = max(len(ids) for ids in prompts)
     ids_BT = torch.full((len(prompts), width), policy.pad_id, dtype=torch.long)
-    mask_BT = torch.ones(len(prompts), width + max_new_tokens, dtype=torch.long)
     for row, ids in enumerate(prompts):
         ids_BT[row, width - len(ids) :] = torch.tensor(ids)
-        mask_BT[row, : width - len(ids)] = 0
-    ids_BT, mask_BT = ids_BT.to(policy.device), mask_BT.to(policy.device)
+    pad_B = torch.tensor([width - len(ids) for ids in prompts], device=policy.device)
+    ids_BT = ids_BT.to(policy.device)
+    parts = known_parts(policy.model)
+    if parts is not None:
+        decoding = start(parts, pad_B, width + max_new_tokens)
+        return decoding.read(ids_BT), decoding
+    mask_BT = (torch.arange(width + max_new_tokens, device=policy.device) >= pad_B[:, None]).long()
     position_BT = (mask_BT[:, :width].cumsum(1) - 1).clamp(min=0)
-    cache = DynamicCache(config=policy.model.config)
-    hidden_BD = _forward(policy, ids_BT, mask_BT[:, :width], position_BT, cache)
-    return hidden_BD, Decoding(cache, mask_BT, position_BT[:, -1], width)
+    calling = _Calling(policy, DynamicCache(config=policy.model.config), mask_BT, position_BT[:, -1], width)
+    return calling.forward(ids_BT, position_BT), calling
 
 
-def select(decoding: Decoding, index_B: torch.Tensor) -> None:
-    """Keep these rows (long), in this order; a row may be taken several times."""
-    decoding.cache.reorder_cache(cast(torch.LongTensor, index_B))
-    decoding.mask_BT = decoding.mask_BT[index_B]
-    decoding.position_B = decoding.position_B[index_B]
+@dataclass
+class _Calling:
+    """Rows under way through the module itself."""
 
+    policy: Policy
+    cache: DynamicCache
+    mask_BT: torch.Tensor
+    """Long; 1 where a row has text, with the columns that are still to come."""
+    position_B: torch.Tensor
+    """Long; position of each row's last token."""
+    width: int
+    """Columns read so far."""
 
-def step(policy: Policy, decoding: Decoding, tokens_B: torch.Tensor) -> torch.Tensor:
-    """Read one more token (long) per row; returns the last hidden states [B, D]."""
-    decoding.width += 1
-    decoding.position_B = decoding.position_B + 1
-    mask_BT = decoding.mask_BT[:, : decoding.width]
-    return _forward(policy, tokens_B[:, None], mask_BT, decoding.position_B[:, None], decoding.cache)
+    def select(self, index_B: torch.Tensor) -> None:
+        self.cache.reorder_cache(cast(torch.LongTensor, index_B))
+        self.mask_BT = self.mask_BT[index_B]
+        self.position_B = self.position_B[index_B]
 
+    def step(self, tokens_B: torch.Tensor) -> torch.Tensor:
+        self.width += 1
+        self.position_B = self.position_B + 1
+        return self.forward(tokens_B[:, None], self.position_B[:, None])
 
-def _forward(
-    policy: Policy, ids_BT: torch.Tensor, mask_BT: torch.Tensor, position_BT: torch.Tensor, cache: DynamicCache
-) -> torch.Tensor:
-    model = policy.model
-    memory = {_memory_name(type(model.base_model).forward): cache}
-    states: torch.Tensor
-    if model.config.model_type in RECURRENT:
-        # The mask keeps padding out of the state while prompts are read; afterwards there is none.
-        mask = mask_BT if ids_BT.shape[1] > 1 else None
-        states = model.base_model(input_ids=ids_BT, attention_mask=mask, use_cache=True, **memory).last_hidden_state
-        return states[:, -1].to(model.dtype)  # it sums in float32
-    states = model.base_model(
-        input_ids=ids_BT, attention_mask=mask_BT, position_ids=position_BT, use_cache=True, **memory
-    ).last_hidden_state
-    return states[:, -1]
+    def forward(self, ids_BT: torch.Tensor, position_BT: torch.Tensor) -> torch.Tensor:
+        model, mask_BT = self.policy.model, self.mask_BT[:, : self.width]
+        memory = {_memory_name(type(model.base_model).forward): self.cache}
+        states: torch.Tensor
+        if model.config.model_type in RECURRENT:
+            # The mask keeps padding out of the state while prompts are read; afterwards there is none.
+            mask = mask_BT if ids_BT.shape[1] > 1 else None
+            states = model.base_model(input_ids=ids_BT, attention_mask=mask, use_cache=True, **memory).last_hidden_state
+            return states[:, -1].to(model.dtype)  # it sums in float32
+        states = model.base_model(
+            input_ids=ids_BT, attention_mask=mask_BT, position_ids=position_BT, use_cache=True, **memory
+        ).last_hidden_state
+        return states[:, -1]
 
 
 @functools.cache

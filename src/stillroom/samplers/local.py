@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from stillroom.chat import render_chat
-from stillroom.models.decoding import prefill, select, step
+from stillroom.models.decoding import prefill
 from stillroom.models.policy import Policy, require_prompt_fits
 from stillroom.models.tokens import token_bytes
 from stillroom.samplers.automata import TokenAutomaton, Vocabulary, ban_automaton, stop_automaton, vocabulary
@@ -19,6 +19,7 @@ EDGE = 1e-5
 """A draw closer than this to the edge between two tokens may fall the other way in another batch; it is counted."""
 GREEDY_GAP = 1e-4
 """The same for the gap between the two largest logits of a greedy choice."""
+_BELOW_ONE = float(np.nextafter(1.0, 0.0))
 
 
 class _Row(NamedTuple):
@@ -37,6 +38,47 @@ class _Drawn:
     ties_B: torch.Tensor
     length_B: torch.Tensor
     stopped_B: torch.Tensor
+
+
+class _Step(NamedTuple):
+    """What one step drew for the rows that were still going, as long as there were any."""
+
+    row_B: torch.Tensor
+    tokens_B: torch.Tensor
+    logp_B: torch.Tensor
+    tie_B: torch.Tensor
+    ended_B: torch.Tensor
+    raw_B: torch.Tensor | None
+
+
+def _put_together(steps: Sequence[_Step], rows: int, limit: int) -> _Drawn:
+    row_N = torch.cat([step.row_B for step in steps])
+    tokens_N = torch.cat([step.tokens_B for step in steps])
+    logp_N = torch.cat([step.logp_B for step in steps])
+    tie_N = torch.cat([step.tie_B for step in steps])
+    ended_N = torch.cat([step.ended_B for step in steps])
+    at_N = torch.cat([torch.full_like(step.row_B, at) for at, step in enumerate(steps)])
+    drawn = _Drawn(
+        tokens_BT=row_N.new_zeros(rows, limit),
+        logp_BT=logp_N.new_zeros(rows, limit),
+        raw_BT=logp_N.new_zeros(rows, limit if steps[0].raw_B is not None else 0),
+        ties_B=row_N.new_zeros(rows).index_add_(0, row_N, tie_N.long()),
+        length_B=row_N.new_zeros(rows).index_add_(0, row_N, torch.ones_like(row_N)),
+        stopped_B=row_N.new_zeros(rows).index_add_(0, row_N, ended_N.long()).bool(),
+    )
+    drawn.tokens_BT[row_N, at_N] = tokens_N
+    drawn.logp_BT[row_N, at_N] = logp_N
+    if steps[0].raw_B is not None:
+        drawn.raw_BT[row_N, at_N] = torch.cat([step.raw_B for step in steps if step.raw_B is not None])
+    return drawn
+
+
+def _without(ended_B: torch.Tensor, ended: int) -> torch.Tensor:
+    """The rows that go on, as an index [B - ended] in which most stay where they are: the last ones fill the gaps."""
+    kept = len(ended_B) - ended
+    index_B = torch.arange(kept, device=ended_B.device)
+    index_B[ended_B[:kept]] = kept + (~ended_B[kept:]).nonzero()[:, 0]
+    return index_B
 
 
 class _Tables(NamedTuple):
@@ -98,14 +140,13 @@ class LocalSampler:
         place = {prompt: at for at, prompt in enumerate(dict.fromkeys(row.prompt for row in rows))}
         hidden_BD, decoding = prefill(policy, [encoded[prompt] for prompt in place], limit)
         index_B = torch.tensor([place[row.prompt] for row in rows], device=device)
-        select(decoding, index_B)
-        logits_BV = policy.logits(hidden_BD[index_B])
+        decoding.select(index_B)
+        logits_BV = policy.logits(hidden_BD)[index_B]
 
-        uniform_BT = torch.zeros(len(rows), limit, dtype=torch.float64)
+        uniform_TB = torch.zeros(limit, len(rows), dtype=torch.float64)
         if params.temperature > 0:
-            for i, row in enumerate(rows):
-                uniform_BT[i] = torch.from_numpy(np.random.Generator(np.random.Philox(row.seed)).random(limit))
-        uniform_BT = uniform_BT.to(device)
+            drawn_BT = [np.random.Generator(np.random.Philox(row.seed)).random(limit) for row in rows]
+            uniform_TB = torch.from_numpy(np.stack(drawn_BT, axis=1)).to(device)
         ends_V = torch.zeros(logits_BV.shape[1], dtype=torch.bool)
         ends_V[[token for token in policy.stop_ids if token < len(ends_V)]] = True
         ends_V = ends_V.to(device)
@@ -115,44 +156,31 @@ class LocalSampler:
             stops = self._tables(stop_automaton(known, params.stop)) if params.stop else None
             ban = self._tables(ban_automaton(known, params.constraint)) if params.constraint else None
 
-        drawn = _Drawn(
-            tokens_BT=torch.zeros(len(rows), limit, dtype=torch.long, device=device),
-            logp_BT=torch.zeros(len(rows), limit, device=device),
-            raw_BT=torch.zeros(len(rows), limit if params.raw_logits else 0, device=device),
-            ties_B=torch.zeros(len(rows), dtype=torch.long, device=device),
-            length_B=torch.full((len(rows),), limit, dtype=torch.long, device=device),
-            stopped_B=torch.zeros(len(rows), dtype=torch.bool, device=device),
-        )
+        steps: list[_Step] = []
         live_B = torch.arange(len(rows), device=device)
         stop_B = ban_B = torch.zeros(len(rows), dtype=torch.long, device=device)
         for at in range(limit):
             banned_BV = ban.marked_SV[ban_B] if ban is not None else None
-            tokens_B, logp_B, tie_B = draw(logits_BV, uniform_BT[live_B, at], params, banned_BV)
-            drawn.tokens_BT[live_B, at] = tokens_B
-            drawn.logp_BT[live_B, at] = logp_B
-            drawn.ties_B[live_B] += tie_B
-            if params.raw_logits:
-                drawn.raw_BT[live_B, at] = logits_BV.gather(1, tokens_B[:, None])[:, 0].float()
+            tokens_B, logp_B, tie_B = draw(logits_BV, uniform_TB[at].index_select(0, live_B), params, banned_BV)
+            raw_B = logits_BV.gather(1, tokens_B[:, None])[:, 0].float() if params.raw_logits else None
             ended_B = ends_V[tokens_B]
             if ban is not None:
                 ban_B = ban.next_SV[ban_B, tokens_B]
             if stops is not None:
-                ended_B |= stops.marked_SV[stop_B, tokens_B]
+                ended_B = ended_B | stops.marked_SV[stop_B, tokens_B]
                 stop_B = stops.next_SV[stop_B, tokens_B]
+            steps.append(_Step(live_B, tokens_B, logp_B, tie_B, ended_B, raw_B))
             # The one point of a step at which the host waits for the device.
-            going_B = (~ended_B).nonzero()[:, 0]
-            ended = len(going_B) < len(live_B)
-            if ended:
-                drawn.length_B[live_B[ended_B]] = at + 1
-                drawn.stopped_B[live_B[ended_B]] = True
-            if not len(going_B) or at + 1 == limit:
+            ended = int(ended_B.sum())
+            if ended == len(live_B) or at + 1 == limit:
                 break
             if ended:
-                select(decoding, going_B)
+                going_B = _without(ended_B, ended)
+                decoding.select(going_B)
                 live_B, tokens_B = live_B[going_B], tokens_B[going_B]
                 stop_B, ban_B = stop_B[going_B], ban_B[going_B]
-            logits_BV = policy.logits(step(policy, decoding, tokens_B))
-        return drawn
+            logits_BV = policy.logits(decoding.step(tokens_B))
+        return _put_together(steps, len(rows), limit)
 
     def _known(self, size: int) -> Vocabulary:
         if self._vocabulary is None or self._vocabulary.size != size:
@@ -214,25 +242,30 @@ def draw(
         tokens = top.indices[:, 0]
         logp = logits.log_softmax(-1).gather(1, tokens[:, None])[:, 0]
         return tokens, logp, top.values[:, 0] - top.values[:, 1] < GREEDY_GAP
-    logp_BV = (logits / params.temperature).log_softmax(-1)
-    if banned_BV is None:
-        probs = logp_BV.exp()
-    else:
-        probs = logp_BV.masked_fill(banned_BV, -torch.inf).softmax(-1)
+    if params.temperature != 1:
+        logits = logits / params.temperature
+    free = logits if banned_BV is None else logits.masked_fill(banned_BV, -torch.inf)
+    top_B1 = free.amax(-1, keepdim=True)
+    # Probabilities times a constant: what they are divided by is the last edge.
+    probs = (free - top_B1).exp_()
+    log_total_B1 = None
+    if banned_BV is not None or params.top_p < 1:
+        log_total_B1 = logits.logsumexp(-1, keepdim=True)
     tie_B = torch.zeros(len(probs), dtype=torch.bool, device=probs.device)
     if params.top_p < 1:
-        ranked, order = probs.double().sort(dim=-1, descending=True)
+        ranked, order = (probs / probs.sum(-1, keepdim=True)).double().sort(dim=-1, descending=True)
         before = ranked.cumsum(-1) - ranked
         probs = probs.masked_fill((before >= params.top_p).gather(1, order.argsort(-1)), 0.0)
         # Where rounding decides whether a token of some weight is in the nucleus, it may decide the draw too.
         tie_B = (((before - params.top_p).abs() < EDGE) & (ranked > EDGE)).any(-1)
-    edges = probs.double().cumsum(-1)
-    target = uniforms_B.to(edges.device)[:, None] * edges[:, -1:]
+    edges = probs.cumsum(-1, dtype=torch.float64)
+    total_B1 = edges[:, -1:]
+    # The largest double below 1 keeps the target below the last edge, past which there is no token.
+    target = uniforms_B.to(edges.device)[:, None] * (total_B1 * _BELOW_ONE)
     tokens = torch.searchsorted(edges, target, right=True)
-    # Rounding can carry the target to the last edge; the last token with any mass is then meant.
-    last = (probs > 0).long().mul(torch.arange(probs.shape[1], device=probs.device)).amax(-1, keepdim=True)
-    tokens = torch.minimum(tokens, last)
     upper = edges.gather(1, tokens)
-    lower = upper - probs.double().gather(1, tokens)
-    tie_B |= (torch.minimum((target - lower).abs(), (upper - target).abs()) < EDGE)[:, 0]
-    return tokens[:, 0], logp_BV.gather(1, tokens)[:, 0], tie_B
+    room = torch.minimum(upper - target, target - upper + probs.gather(1, tokens))
+    tie_B |= (room < EDGE * total_B1)[:, 0]
+    if log_total_B1 is None:
+        log_total_B1 = top_B1 + total_B1.log()
+    return tokens[:, 0], (logits.gather(1, tokens) - log_total_B1)[:, 0].float(), tie_B
