@@ -32,6 +32,8 @@ _LETTERS = (
 _GREEK = frozenset(_LETTERS.split())
 _NUMBER = re.compile(r"\d+(?:\.\d+)?|\.\d+")
 _MIXED = re.compile(r"(\d+)\s*\\frac\s*(?:\{\s*(\d+)\s*\}|(\d))\s*(?:\{\s*(\d+)\s*\}|(\d))")
+_DEGREES = re.compile(r"(\d+(?:\.\d+)?)\s*(?:\^\s*(?:\{\s*\\circ\s*\}|\\circ)|°)")
+_TRIGONOMETRY = re.compile(r"(?:sin|cos|tan|cot|sec|csc)(?![a-z])")
 _APPROXIMATELY = re.compile(r"\\approx|≈")
 _REPEATING = re.compile(r"(\d*)\.(\d{0,50})\\overline\s*\{(\d{1,50})\}")
 _MATRIX = re.compile(r"\\begin\{([pbBvV]?matrix)\}(.*)\\end\{\1\}", re.DOTALL)
@@ -76,8 +78,16 @@ def judge(gold: str, answer: str) -> tuple[bool, str]:
         given = read(answer)
     except (Unreadable, RecursionError):
         return False, "unreadable"
-    equal = same(expected, given)
+    equal = same(expected, given) or (
+        _TRIGONOMETRY.search(gold + answer) is not None
+        and _DEGREES.search(gold + answer) is not None
+        and same(read(_in_radians(gold)), read(_in_radians(answer)))
+    )
     return equal, "equal" if equal else "different"
+
+
+def _in_radians(text: str) -> str:
+    return _DEGREES.sub(r"(\1\\pi/180)", text)
 
 
 def _math_verify(gold: str, answer: str) -> tuple[bool, str]:
@@ -245,7 +255,8 @@ class _Reader:
 
     def starts_atom(self) -> bool:
         character = self.peek()
-        return bool(character) and (character.isalnum() or character in "\\({[.")
+        opens = bool(character) and (character.isalnum() or character in "\\({[.")
+        return opens and not self.text.startswith(("\\rfloor", "\\rceil"), self.at)
 
     def factor(self) -> sympy.Expr:
         negative = False
@@ -329,6 +340,11 @@ class _Reader:
         if name == "sqrt":
             root = self.group("[", "]") if self.peek() == "[" else sympy.Integer(2)
             return _pow(self.argument(), 1 / root)
+        if name in ("lfloor", "lceil"):
+            value, closing = self.sum(), self.take(_COMMAND)
+            if closing is None or closing[1] != "r" + name[1:]:
+                raise Unreadable("a floor or ceiling that never ends")
+            return sympy.floor(value) if name == "lfloor" else sympy.ceiling(value)
         if name == "pi":
             return sympy.pi
         if name in ("infty", "infinity", "inf"):

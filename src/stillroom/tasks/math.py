@@ -12,7 +12,16 @@ from typing import NamedTuple
 
 from stillroom.tasks.answers import extract, last_boxed
 from stillroom.tasks.guard import grade_all
-from stillroom.tasks.notation import MAX_CHARS, Number, is_prose, plain, read_number, same_digits, same_words
+from stillroom.tasks.notation import (
+    MAX_CHARS,
+    Number,
+    is_prose,
+    plain,
+    read_number,
+    same_digits,
+    same_words,
+    unit_behind,
+)
 from stillroom.types import Problem, Verdict
 
 _INTEGER = re.compile(r"-?[1-9]\d{0,30}|0")
@@ -26,6 +35,7 @@ class Comparison(NamedTuple):
 
 _EQUAL, _DIFFERENT = Comparison(True, "equal"), Comparison(False, "different")
 _NO_ANSWER, _TOO_LONG = Comparison(False, "no answer"), Comparison(False, "too long")
+_DIFFERENT_UNIT = Comparison(False, "different unit")
 
 
 def verify(problem: Problem, text: str, *, strict: bool = True) -> Verdict:
@@ -107,6 +117,8 @@ def _compare_in_place(gold: str, answer: str) -> Comparison | None:
         return _EQUAL if based else _DIFFERENT
     if is_prose(answer) or is_prose(gold):
         return _DIFFERENT
+    if (unit := unit_behind(gold)) and (other := unit_behind(answer)) and unit != other:
+        return _DIFFERENT_UNIT
     return None
 
 
@@ -123,5 +135,5 @@ def _compare_numbers(expected: Number, given: Number) -> Comparison:
         and expected.unit != given.unit
         and "%" not in (expected.unit, given.unit)
     ):
-        return Comparison(False, "different unit")
+        return _DIFFERENT_UNIT
     return _EQUAL if equal else _DIFFERENT

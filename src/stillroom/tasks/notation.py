@@ -12,7 +12,7 @@ MAX_CHARS = 2_000
 
 _DROPPED = re.compile(
     r"\\(?:left|right|displaystyle|limits|qquad|quad|big|Big|bigl|bigr)(?![A-Za-z])|(?<!\\)\\[!,;: ()\[\]$]"
-    r"|\^\s*\{?\s*\\circ\s*\}?|\\degree|\\circ|[$£€~°]"
+    r"|\^\s*(?:\{\s*\\circ\s*\}|\\circ)|\\degree|\\circ|[$£€~°]"
 )
 _GROUPED = re.compile(r"(?<=\d),\\!\s*(?=\d{3}(?!\d))")
 _SPELLINGS = (
@@ -25,7 +25,7 @@ _SPELLINGS = (
 _SIGNS = str.maketrans({"−": "-", "–": "-", "×": "*", "·": "*", "÷": "/", "\u00a0": " ", "，": ",", "％": "%"})
 _WRAPPED = re.compile(r"\\(?:text|textnormal|mathrm|mbox|textbf|mathbf|textit|operatorname)\s*\{([^{}]*)\}")
 _LAST_WORDS = re.compile(
-    r"(?<=[^\s,])\s*\\(?:text|textnormal|mathrm|mbox)\s*\{\s*[A-Za-z./ ]{2,60}\}(?:\s*\^\s*\{?[23]\}?)?$"
+    r"(?<=[^\s,])\s*\\(?:text|textnormal|mathrm|mbox)\s*\{\s*([A-Za-z./ ]{2,60})\}(?:\s*\^\s*\{?[23]\}?)?$"
 )
 _TEXT = re.compile(r"\\(?:text|textnormal|mbox|textbf|textit)\s*\{\s*(?!(?:and|or)\s*\})[A-Za-z]{2}")
 _BASED = re.compile(r"(-?[0-9A-Z]+)_\{?([0-9]{1,2})\}?")
@@ -64,6 +64,12 @@ _VALUE_WORDS = (
 _NOT_UNITS = frozenset(_VALUE_WORDS.split())
 _SHORT_WORDS = "cm mm km kg mg ml ft in lb oz mi hr mph kph kmh hrs min sec lbs usd eur"
 _SHORT_UNITS = frozenset(_SHORT_WORDS.split())
+_ONE_UNIT = (
+    "centimeter centimetre cm; millimeter millimetre mm; meter metre m; kilometer kilometre km; foot feet ft; "
+    "inch inche in; yard yd; mile mi; gram g; kilogram kg; milligram mg; milliliter millilitre ml; liter litre l; "
+    "pound lb; ounce oz; hour hr h; minute min; second sec s; kph kmh"
+)
+_UNIT_NAMES = {word: words.split()[0] for words in _ONE_UNIT.split("; ") for word in words.split()}
 
 
 class Number(NamedTuple):
@@ -80,7 +86,7 @@ def tidy(text: str) -> str:
     ``\dfrac`` becomes ``\frac``, ``12{,}650`` becomes ``12,650``, ``12,\!650`` becomes ``12650``; a
     final full stop goes.
     """
-    text = text.translate(_SIGNS).replace("{,}", ",")
+    text = text.translate(_SIGNS).replace("{,}", ",").replace("{:}", ":")
     if "\\" in text:
         text = _GROUPED.sub("", text)
         text = text.replace("\\$", "")
@@ -155,7 +161,12 @@ def _with_unit(match: re.Match[str], value: Fraction, rest: str) -> Number | Non
     short = len(found[0]) <= (3 if glued else 2)  # 5xy and 5 x are algebra
     if any(word in _NOT_UNITS for word in found) or (short and found[0] not in _SHORT_UNITS):
         return None
-    return Number(value, " ".join(word.rstrip("s") for word in found))
+    return Number(value, _unit_name(found))
+
+
+def _unit_name(words: list[str]) -> str:
+    singular = [word.rstrip("s") or word for word in words]
+    return " ".join(_UNIT_NAMES.get(word, word) for word in singular)
 
 
 def plain(text: str) -> str:
@@ -177,6 +188,12 @@ _COMMAND = re.compile(r"\\(?:begin|end|phantom)\s*\{[^{}]*\}|\\[A-Za-z]+")
 def without_unit(text: str) -> str:
     r"""``12\sqrt{13}\text{ feet}`` → ``12\sqrt{13}``; a text that is nothing but words stays."""
     return _LAST_WORDS.sub("", tidy(text))
+
+
+def unit_behind(text: str) -> str:
+    r"""The unit in a text command at the end, ``foot`` for ``12\sqrt{13}\text{ feet}``; empty when there is none."""
+    match = _LAST_WORDS.search(tidy(text))
+    return _unit_name(re.findall(r"[a-z]+", match[1].lower())) if match else ""
 
 
 def is_prose(text: str) -> bool:
