@@ -65,7 +65,7 @@ def test_cv_of_a_pass_rate_is_the_root_of_its_odds_against(outcomes: list[bool])
 
 def test_samplers_apart_or_pooled_and_problems_in_order_of_appearance() -> None:
     pool = [trial("b", 0, True, sampler="x"), trial("a", 0, False, sampler="x"), trial("b", 1, False, sampler="y")]
-    apart = stats.problem_stats(store.to_frame(pool).lazy())
+    apart = stats.problem_stats(store.to_frame(pool))
     assert apart.select("problem_id", "sampler", "pass_rate").rows() == [("b", "x", 1), ("a", "x", 0), ("b", "y", 0)]
     pooled = stats.problem_stats(store.to_frame(pool), by_sampler=False)
     assert pooled.select("problem_id", "pass_rate").rows() == [("b", 0.5), ("a", 0)]

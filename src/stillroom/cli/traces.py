@@ -15,9 +15,9 @@ from stillroom.errors import UserError
 
 if TYPE_CHECKING:
     import polars as pl
-    import pyarrow as pa
 
     from stillroom.tasks.base import Task
+    from stillroom.traces.pool import Pool
     from stillroom.types import Problem, Trace
 
 app = typer.Typer(
@@ -65,11 +65,11 @@ def stats(
     """
     from stillroom.traces import stats as statistics
 
-    pool = _Pool(files)
+    pool = _pool(files)
     if out is not None and out.suffix not in (".parquet", ".csv"):
         raise UserError(f"--out {out}: give a file that ends in .parquet or .csv")
     totals = _plain(statistics.summary(pool.lazy))
-    rows = statistics.problem_stats(pool.lazy) if problems or out else None
+    rows = statistics.problem_stats(pool) if problems or out else None
     if rows is not None and out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         if out.suffix == ".csv":
@@ -99,12 +99,12 @@ def grade(
     """
     from stillroom.traces import store
 
-    pool, judge = _Pool(files), _load_task(task, field)
+    pool, judge = _pool(files), _load_task(task, field)
     problems = _problems_of(judge, pool)
     counts = {"judged": 0, "correct": 0, "unjudged": 0, "changed": 0, "unknown_problem": 0}
 
     def graded() -> Iterator["Trace"]:
-        for trace, problem in zip(pool.traces(), problems, strict=True):
+        for trace, problem in zip(_traces(pool), problems, strict=True):
             yield _grade(trace, problem, judge, not lenient, counts)
 
     store.write_tables(_shard(out), store.tables(graded()))
@@ -125,11 +125,10 @@ def dedup(
     """
     from stillroom.traces import dedup as duplicates
 
-    pool = _Pool(files)
-    frame = pool.frame(text=True)
-    found = duplicates.near(frame, threshold=threshold) if near else duplicates.exact(frame)
-    pool.write(out, frame.height, found["row"].to_list())
-    facts = {"traces": frame.height, "duplicates": found.height, "kept": frame.height - found.height}
+    pool = _pool(files)
+    found = duplicates.near(pool, threshold=threshold) if near else duplicates.exact(pool)
+    _write_without(out, pool, found)
+    facts = {"traces": pool.height, "duplicates": found.height, "kept": pool.height - found.height}
     _report(facts, as_json, duplicates=found.drop("row").to_dicts())
 
 
@@ -153,15 +152,14 @@ def decontaminate(
     """
     from stillroom.traces.decontaminate import find
 
-    pool, evaluation = _Pool(files), _evaluation(against, field, split, problems, seed)
-    frame = pool.frame(text=True)
-    found = find(frame, evaluation, how="exact" if exact else "ngram", n=n, responses=responses)
-    pool.write(out, frame.height, found["row"].to_list())
+    pool, evaluation = _pool(files), _evaluation(against, field, split, problems, seed)
+    found = find(pool, evaluation, how="exact" if exact else "ngram", n=n, responses=responses)
+    _write_without(out, pool, found)
     facts = {
-        "traces": frame.height,
+        "traces": pool.height,
         "evaluation_problems": len(evaluation),
         "contaminated": found.height,
-        "kept": frame.height - found.height,
+        "kept": pool.height - found.height,
     }
     _report(facts, as_json, contaminated=found.drop("row").to_dicts())
     if not as_json and found.height:
@@ -184,18 +182,17 @@ def select(
 
     Example: stillroom traces select traces/ --rules correct,finished,unique,take=4 --out train.parquet
     """
-    from stillroom.traces.select import apply, parse
+    from stillroom.traces.select import choose, parse
+    from stillroom.traces.store import write_tables
 
     evaluation = _evaluation(against, field, split, problems, seed) if against else []
-    parsed = parse(rules, seed=seed, against=evaluation)
-    pool = _Pool(files)
-    frame = pool.frame(text=any(rule.reads_text for rule in parsed)).with_row_index("at")
-    selection = apply(frame, parsed)
-    if out is not None:
-        kept = set(selection.kept["at"].to_list())
-        pool.write(out, frame.height, [row for row in range(frame.height) if row not in kept])
-        selection.dropped.write_csv(out.with_suffix(".dropped.csv"))
-    facts: dict[str, Any] = {"input": frame.height, "kept": selection.kept.height, "dropped": selection.counts}
+    pool, parsed = _pool(files), parse(rules, seed=seed, against=evaluation)
+    shard = _shard(out) if out else None
+    choice = choose(pool, parsed)
+    if shard is not None:
+        write_tables(shard, pool.tables(choice.rows))
+        choice.dropped.write_csv(shard.with_suffix(".dropped.csv"))
+    facts: dict[str, Any] = {"input": pool.height, "kept": len(choice.rows), "dropped": choice.counts}
     _report(facts, as_json)
 
 
@@ -219,12 +216,12 @@ def export(
     from stillroom.traces.stats import summary
 
     licences = _pairs("--licence", licence, "gsm8k=MIT")
-    pool = _Pool(files)
+    pool = _pool(files)
     totals = summary(pool.lazy)
     unknown = sorted(set(licences) - set(totals.by_task))
     if unknown:
         raise UserError(f"--licence {unknown[0]}: no such task here; there is {', '.join(totals.by_task)}")
-    written = exporting.export(pool.traces(), out, layout.value, form.value)
+    written = exporting.export(_traces(pool), out, layout.value, form.value)
     card = exporting.write_card(out, title, written, layout.value, totals, licences)
     _report({"traces": written.traces, "rows": written.rows, "out": str(written.path), "card": str(card)}, as_json)
 
@@ -243,68 +240,40 @@ def view(
     serve(files, port=port)
 
 
-class _Pool:
-    """The rows of all files, in order, twice: as lazy columns for queries and as whole rows for output."""
+def _pool(files: Sequence[Path]) -> "Pool":
+    """The rows of all files, in order; what JSON lines hold is in memory."""
+    from stillroom.traces import store
+    from stillroom.traces.imports import describe, read_any
+    from stillroom.traces.pool import Pool
 
-    def __init__(self, files: Sequence[Path]) -> None:
-        import polars as pl
+    sources: list[Path | pl.DataFrame] = []
+    for path in store.paths_of(*files):
+        if path.suffix == ".jsonl":
+            imported = read_any(path)
+            sources.append(store.to_frame(imported.traces))
+            if imported.bad:
+                typer.echo(f"left out {describe(imported.bad)}", err=True)
+        else:
+            sources.append(path)
+    return Pool(*sources)
 
-        from stillroom.traces import store
-        from stillroom.traces.imports import describe, read_any
 
-        self.sources: list[Path | pl.DataFrame] = []
-        for path in store.paths_of(*files):
-            if path.suffix == ".jsonl":
-                imported = read_any(path)
-                self.sources.append(store.to_frame(imported.traces))
-                if imported.bad:
-                    typer.echo(f"left out {describe(imported.bad)}", err=True)
-            else:
-                self.sources.append(path)
-        self.lazy: pl.LazyFrame = pl.concat(
-            [store.scan(source) if isinstance(source, Path) else source.lazy() for source in self.sources]
-        )
+def _traces(pool: "Pool") -> Iterator["Trace"]:
+    from stillroom.traces import store
 
-    def frame(self, *, text: bool) -> "pl.DataFrame":
-        from stillroom.traces import store
+    for table in pool.tables():
+        yield from store.from_table(table)
 
-        texts = {"question": store.question(), "response": store.text()} if text else {}
-        return self.lazy.select(*store.FLAT, **texts).collect()
 
-    def tables(self) -> Iterator["pa.Table"]:
-        from stillroom.traces import store
+def _write_without(out: Path | None, pool: "Pool", found: "pl.DataFrame") -> None:
+    """Write all rows but those that were found, as a stream."""
+    if out is None:
+        return
+    import numpy as np
 
-        for source in self.sources:
-            if isinstance(source, Path):
-                yield from store.read_tables(source)
-            else:
-                yield store.to_table(source)
+    from stillroom.traces.store import write_tables
 
-    def traces(self) -> Iterator["Trace"]:
-        from stillroom.traces import store
-
-        for table in self.tables():
-            yield from store.from_table(table)
-
-    def write(self, out: Path | None, n_rows: int, dropped: Sequence[int]) -> None:
-        """Write all rows but the dropped ones, in constant memory."""
-        if out is None:
-            return
-        import numpy as np
-        import pyarrow as pa
-
-        from stillroom.traces import store
-
-        keep = np.ones(n_rows, dtype=bool)
-        keep[np.asarray(dropped, dtype=np.int64)] = False
-
-        def kept() -> Iterator[pa.Table]:
-            first = 0
-            for table in self.tables():
-                yield table.filter(pa.array(keep[first : first + table.num_rows]))
-                first += table.num_rows
-
-        store.write_tables(_shard(out), kept())
+    write_tables(_shard(out), pool.tables(np.setdiff1d(np.arange(pool.height), found["row"].to_numpy())))
 
 
 def _shard(out: Path) -> Path:
@@ -338,14 +307,14 @@ def _evaluation(spec: str, field: list[str] | None, split: str, n: int | None, s
     return problems
 
 
-def _problems_of(task: "Task", pool: _Pool) -> list["Problem | None"]:
+def _problems_of(task: "Task", pool: "Pool") -> list["Problem | None"]:
     """The problem of every trace: by its id, else by its question; None where the task has neither."""
     from stillroom.traces.decontaminate import find
 
-    frame = pool.frame(text=True)
+    frame = pool.columns("task", "problem_id")
     known = _known(task, frame["problem_id"].unique().to_list())
     by_id = {problem.id: problem for problem in known}
-    by_row = dict(find(frame, known, how="exact").select("row", "evaluation_id").iter_rows())
+    by_row = dict(find(pool, known, how="exact").select("row", "evaluation_id").iter_rows())
     found = [
         by_id.get(id) if owner == task.name and id in by_id else by_id.get(by_row.get(row, ""))
         for row, (owner, id) in enumerate(frame.select("task", "problem_id").iter_rows())

@@ -12,24 +12,18 @@ import numpy as np
 import polars as pl
 
 from stillroom.errors import UserError
-from stillroom.traces.ngrams import Words, grams, words
-from stillroom.traces.store import squeezed, with_texts
+from stillroom.traces.ngrams import I64, grams, spelled, words
+from stillroom.traces.pool import Chunk, Pool, as_pool
+from stillroom.traces.store import squeezed
 from stillroom.types import Problem
 
 How = Literal["ngram", "exact"]
 
-_CHUNK = 20_000
-_SCHEMA = {
-    "row": pl.UInt32,
-    "id": pl.String,
-    "evaluation_id": pl.String,
-    "match": pl.String,
-    "share": pl.Float64,
-}
+_FOUND = {"row": pl.Int64, "evaluation_id": pl.String, "match": pl.String, "share": pl.Float64}
 
 
 def find(
-    frame: pl.DataFrame,
+    traces: Pool | pl.DataFrame,
     problems: Sequence[Problem],
     *,
     how: How = "ngram",
@@ -41,7 +35,7 @@ def find(
     A question of fewer than n words has no n-gram; it is then matched whole, as with ``how="exact"``.
 
     Args:
-        frame: columns of the store, or ``id``, ``question`` and ``response``.
+        traces: a pool, or a frame with columns of the store or with ``id``, ``question`` and ``response``.
         problems: the evaluation set; its last user messages are searched for.
         how: ``ngram`` or ``exact``, see above.
         n: words per n-gram (8: one shared run of eight words drops a trace).
@@ -52,18 +46,76 @@ def find(
         match), ``match`` (the n-gram, or the whole question) and ``share`` (of the trace's n-grams that the evaluation
         set has; 1 for a whole match). A share near 1 is a copy, a small one often a turn of phrase.
     """
-    if how == "exact" and responses:
-        raise UserError("how='exact' compares whole questions; responses can only be searched with how='ngram'")
-    if n < 1:
-        raise UserError(f"n-grams of {n} words do not exist; 8 is usual")
-    frame = with_texts(frame).select("id", "question", *(["response"] if responses else []))
-    texts = pl.Series([_asked(problem) for problem in problems], dtype=pl.String)
-    column = words(texts)
-    whole = [how == "exact" or length < n for length in np.diff(column.start).tolist()]
-    found = [_whole_matches(frame, problems, whole)]
-    if how == "ngram":
-        found.append(_ngram_matches(frame, problems, column, n, responses))
-    return pl.concat(found).unique("row", keep="first", maintain_order=True).sort("row")
+    pool, finder = as_pool(traces), Finder(problems, how=how, n=n, responses=responses)
+    for chunk in pool.texts():
+        finder.add(chunk)
+    return finder.found(pool, np.arange(pool.height))
+
+
+class Finder:
+    """`find` over chunks of texts: add them all in order, then ask."""
+
+    def __init__(self, problems: Sequence[Problem], *, how: How = "ngram", n: int = 8, responses: bool = False) -> None:
+        if how == "exact" and responses:
+            raise UserError("how='exact' compares whole questions; responses can only be searched with how='ngram'")
+        if n < 1:
+            raise UserError(f"n-grams of {n} words do not exist; 8 is usual")
+        column = words(pl.Series([_asked(problem) for problem in problems], dtype=pl.String))
+        length = np.diff(column.start)
+        self.problems, self.n, self.responses = problems, n, responses
+        self._whole = _whole_questions(problems, [how == "exact" or few < n for few in length.tolist()])
+        evaluation = grams(column, n)
+        long = (length[evaluation.row] >= n) & (how == "ngram")
+        self._hashes, first = np.unique(evaluation.hash[long], return_index=True)
+        self._owner = evaluation.row[long][first]
+        self._found = [pl.DataFrame(schema=_FOUND)]
+
+    def add(self, chunk: Chunk) -> None:
+        if self._whole.height:
+            self._found.append(self._whole_matches(chunk))
+        if len(self._hashes):
+            self._found.append(self._ngram_matches(chunk))
+
+    def found(self, pool: Pool, rows: I64) -> pl.DataFrame:
+        """Which of the given rows, ascending, were found; as `find`."""
+        found = pl.concat(self._found)
+        found = found.filter(np.isin(found["row"].to_numpy(), rows))
+        found = found.unique("row", keep="first", maintain_order=True).sort("row")
+        named = pool.columns("id", rows=found["row"].to_numpy())
+        return found.with_columns(named["id"]).select("row", "id", "evaluation_id", "match", "share")
+
+    def _whole_matches(self, chunk: Chunk) -> pl.DataFrame:
+        question = pl.col("question")
+        return (
+            pl.LazyFrame({"row": chunk.row, "question": chunk.question})
+            .select("row", match=pl.concat_list(question, question.str.replace(r"(?s)^(.*)\n\s*\n.*$", "$1")))
+            .explode("match")
+            .with_columns(_normal(pl.col("match")))
+            .join(self._whole.lazy(), on="match", how="inner", maintain_order="left")
+            .unique("row", keep="first", maintain_order=True)
+            .select("row", "evaluation_id", "match", share=pl.lit(1.0))
+            .collect()
+        )
+
+    def _ngram_matches(self, chunk: Chunk) -> pl.DataFrame:
+        mine = words(chunk.question + "\n" + chunk.response) if self.responses else chunk.asked
+        theirs = grams(mine, self.n)
+        place = np.minimum(np.searchsorted(self._hashes, theirs.hash), len(self._hashes) - 1)
+        hits = np.flatnonzero(self._hashes[place] == theirs.hash)
+        rows, position = np.unique(theirs.row[hits], return_index=True)
+        first = hits[position]
+        height = len(chunk.row)
+        total = np.bincount(theirs.row, minlength=height)
+        shares = np.bincount(theirs.row[hits], minlength=height) / np.maximum(total, 1)
+        return pl.DataFrame(
+            {
+                "row": chunk.row[rows],
+                "evaluation_id": [self.problems[owner].id for owner in self._owner[place[first]].tolist()],
+                "match": [spelled(mine, at, self.n) for at in theirs.word[first].tolist()],
+                "share": shares[rows],
+            },
+            schema=_FOUND,
+        )
 
 
 def _asked(problem: Problem) -> str:
@@ -79,69 +131,20 @@ def _normal(text: pl.Expr) -> pl.Expr:
     )
 
 
-def _whole_matches(frame: pl.DataFrame, problems: Sequence[Problem], whole: list[bool]) -> pl.DataFrame:
+def _whole_questions(problems: Sequence[Problem], whole: Sequence[bool]) -> pl.DataFrame:
+    """The questions that are matched whole: ``match`` (normal form) and ``evaluation_id`` (the first that asks it)."""
     # A format may append its instruction as a paragraph of its own and its options as lines: try without, too.
     options = ["".join(f"\n({chr(65 + i)}) {option}" for i, option in enumerate(p.options)) for p in problems]
     asked = [_asked(p) for p in problems]
-    evaluation = (
+    return (
         pl.DataFrame(
             {"evaluation_id": [p.id for p in problems], "plain": asked, "options": options, "whole": whole},
             schema={"evaluation_id": pl.String, "plain": pl.String, "options": pl.String, "whole": pl.Boolean},
         )
         .filter("whole")
-        .with_row_index("order")
-        .select("order", "evaluation_id", match=pl.concat_list("plain", pl.col("plain") + pl.col("options")))
+        .select("evaluation_id", match=pl.concat_list("plain", pl.col("plain") + pl.col("options")))
         .explode("match")
         .with_columns(_normal(pl.col("match")))
         .filter(pl.col("match") != "")
         .unique("match", keep="first", maintain_order=True)
     )
-    if not evaluation.height:
-        return pl.DataFrame(schema=_SCHEMA)
-    question = pl.col("question")
-    return (
-        frame.lazy()
-        .with_row_index("row")
-        .select("row", "id", match=pl.concat_list(question, question.str.replace(r"(?s)^(.*)\n\s*\n.*$", "$1")))
-        .explode("match")
-        .with_columns(_normal(pl.col("match")))
-        .join(evaluation.lazy(), on="match", how="inner", maintain_order="left")
-        .unique("row", keep="first", maintain_order=True)
-        .select("row", "id", "evaluation_id", "match", share=pl.lit(1.0))
-        .collect()
-    )
-
-
-def _ngram_matches(
-    frame: pl.DataFrame, problems: Sequence[Problem], column: Words, n: int, responses: bool
-) -> pl.DataFrame:
-    evaluation = grams(column, n)
-    long = np.diff(column.start)[evaluation.row] >= n
-    hashes, first = np.unique(evaluation.hash[long], return_index=True)
-    owner = evaluation.row[long][first]
-    if not len(hashes):
-        return pl.DataFrame(schema=_SCHEMA)
-    found: list[tuple[int, str, str, str, float]] = []
-    for start in range(0, frame.height, _CHUNK):
-        chunk = frame[start : start + _CHUNK]
-        texts = chunk["question"] + "\n" + chunk["response"] if responses else chunk["question"]
-        mine = words(texts)
-        theirs = grams(mine, n)
-        place = np.minimum(np.searchsorted(hashes, theirs.hash), len(hashes) - 1)
-        hits = np.flatnonzero(hashes[place] == theirs.hash)
-        rows, position = np.unique(theirs.row[hits], return_index=True)
-        shares = np.bincount(theirs.row[hits], minlength=chunk.height) / np.maximum(
-            np.bincount(theirs.row, minlength=chunk.height), 1
-        )
-        for row, hit in zip(rows.tolist(), hits[position].tolist(), strict=True):
-            at = int(theirs.word[hit])
-            found.append(
-                (
-                    start + row,
-                    chunk["id"][row],
-                    problems[int(owner[place[hit]])].id,
-                    " ".join(mine.flat[at : at + n].to_list()),
-                    float(shares[row]),
-                )
-            )
-    return pl.DataFrame(found, schema=_SCHEMA, orient="row")

@@ -4,56 +4,45 @@ Two traces are duplicates when their questions *and* their responses are: the sa
 is no duplicate, nor are two different answers to one question. The first of each group stays.
 """
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+import tempfile
+from collections.abc import Iterable
+from itertools import chain
+from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from stillroom.errors import MissingExtraError, UserError
-from stillroom.traces.ngrams import U64, grams, words
-from stillroom.traces.store import squeezed, with_texts
+from stillroom.traces.ngrams import I64, U64, grams
+from stillroom.traces.pool import Chunk, Pool, as_pool
+from stillroom.traces.store import squeezed
 
 _PERMUTATIONS = 80
-_CHUNK = 20_000
 _MAX_REPRESENTATIVES = 50
 """Per bucket of similar traces, how many kept ones a new trace is compared with, so that time stays bounded."""
 _RESPONSE = np.uint64(0x5BD1E995_9E3779B1)
+_ODD = np.uint64(0x9E3779B97F4A7C15)
 _SEED = 1
 
 
-def exact(frame: pl.DataFrame, *, whitespace: bool = False) -> pl.DataFrame:
+def exact(traces: Pool | pl.DataFrame, *, whitespace: bool = False) -> pl.DataFrame:
     """The traces whose question and response equal those of an earlier one.
 
     Args:
-        frame: columns of the store, or ``id``, ``question`` and ``response``.
+        traces: a pool, or a frame with columns of the store or with ``id``, ``question`` and ``response``.
         whitespace: True tells texts apart that differ only in white space.
 
     Returns:
-        ``row`` (in the frame), ``id``, ``duplicate_of`` (the id that stays), in order.
+        ``row`` (in the pool), ``id``, ``duplicate_of`` (the id that stays), in order.
     """
-    texts = [pl.col("question"), pl.col("response")]
-    if not whitespace:
-        texts = [squeezed(text) for text in texts]
-    # Two hashes of 64 bits stand for a text: a column of normalised texts would double the memory.
-    keys = [text.hash(seed).alias(f"{i}.{seed}") for i, text in enumerate(texts) for seed in (1, 2)]
-    return (
-        with_texts(frame)
-        .lazy()
-        .select("id", *keys)
-        .with_row_index("row")
-        .with_columns(
-            first=pl.col("row").first().over(["0.1", "0.2", "1.1", "1.2"]),
-            duplicate_of=pl.col("id").first().over(["0.1", "0.2", "1.1", "1.2"]),
-        )
-        .filter(pl.col("row") != pl.col("first"))
-        .select("row", "id", "duplicate_of")
-        .collect()
-    )
+    pool, finder = as_pool(traces), Exact(whitespace=whitespace)
+    for chunk in pool.texts():
+        finder.add(chunk)
+    return finder.found(pool, np.arange(pool.height))
 
 
-def near(frame: pl.DataFrame, *, threshold: float = 0.8, n: int = 5) -> pl.DataFrame:
+def near(traces: Pool | pl.DataFrame, *, threshold: float = 0.8, n: int = 5) -> pl.DataFrame:
     """The traces whose question and response both nearly repeat those of an earlier trace that stays.
 
     MinHash proposes pairs; the Jaccard similarity of the word n-grams, computed exactly, decides. At the threshold
@@ -61,59 +50,156 @@ def near(frame: pl.DataFrame, *, threshold: float = 0.8, n: int = 5) -> pl.DataF
     meets the earliest 50 only. A trace without a word is never a duplicate.
 
     Args:
-        frame: columns of the store, or ``id``, ``question`` and ``response``.
+        traces: a pool, or a frame with columns of the store or with ``id``, ``question`` and ``response``.
         threshold: least Jaccard similarity, in (0, 1], that questions and responses must both reach.
         n: words per n-gram; a shorter text is one n-gram.
 
     Returns:
-        ``row`` (in the frame), ``id``, ``duplicate_of``, ``similarity`` (the smaller of the two), in order.
+        ``row`` (in the pool), ``id``, ``duplicate_of``, ``similarity`` (the smaller of the two), in order.
 
     Raises:
         MissingExtraError: without the extra ``neardup``.
     """
-    if not 0 < threshold <= 1:
-        raise UserError(f"near-duplicate threshold {threshold} is not in (0, 1]; 0.8 is usual")
-    frame = with_texts(frame)
-    keys = np.concatenate([_band_keys(chunk, threshold, n) for chunk in _chunks(frame)])
-    shared = _shared(keys)
-    candidates = np.flatnonzero(shared.any(axis=1))
-    buckets: dict[tuple[int, int], list[int]] = {}
-    kept: dict[int, _Sets] = {}
-    found: list[tuple[int, int, float]] = []
-    for first in range(0, len(candidates), _CHUNK):
-        rows = candidates[first : first + _CHUNK]
-        for row, mine in zip(rows.tolist(), _sets(frame[rows], n), strict=True):
-            mine_keys = [(band, int(keys[row, band])) for band in np.flatnonzero(shared[row]).tolist()]
-            others = sorted({other for key in mine_keys for other in buckets.get(key, ())})
-            match = next(((o, s) for o in others if (s := _similarity(mine, kept[o])) >= threshold), None)
+    pool, finder = as_pool(traces), Near(threshold=threshold, n=n)
+    for chunk in pool.texts():
+        finder.add(chunk)
+    return finder.found(pool, np.arange(pool.height))
+
+
+class Exact:
+    """`exact` over chunks of texts: add them all in order, then ask.
+
+    Two hashes of 64 bits stand for a trace; the texts are forgotten.
+    """
+
+    def __init__(self, *, whitespace: bool = False) -> None:
+        self.whitespace = whitespace
+        self._rows: list[I64] = []
+        self._keys: list[U64] = []
+
+    def add(self, chunk: Chunk) -> None:
+        texts = pl.DataFrame({"asked": chunk.question, "answered": chunk.response})
+        if not self.whitespace:
+            texts = texts.select(squeezed(pl.all()))
+        asked, answered = (
+            np.stack([texts[name].hash(seed).to_numpy() for seed in (1, 2)], axis=1) for name in texts.columns
+        )
+        self._rows.append(chunk.row)
+        self._keys.append(asked * _ODD + answered)
+
+    def found(self, pool: Pool, rows: I64) -> pl.DataFrame:
+        """Which of the given rows, ascending and all added before, repeat an earlier one of them; as `exact`."""
+        if not len(rows):
+            return _with_ids(pool, rows, rows)
+        keys = np.concatenate(self._keys)[np.searchsorted(np.concatenate(self._rows), rows)]
+        # Both sorts are stable: within a group the earliest row comes first.
+        order = np.lexsort((keys[:, 1], keys[:, 0]))
+        fresh = np.concatenate([[True], (keys[order[1:]] != keys[order[:-1]]).any(axis=1)])
+        first = np.maximum.accumulate(np.where(fresh, np.arange(len(order)), 0))
+        repeats, originals = order[~fresh], order[first[~fresh]]
+        ascending = np.argsort(repeats)
+        return _with_ids(pool, rows[repeats[ascending]], rows[originals[ascending]])
+
+
+class Near:
+    """`near` over chunks of texts: add them all in order, then ask, which reads the texts of candidates once more.
+
+    What is too long to be held for every trace waits in temporary files.
+    """
+
+    def __init__(self, *, threshold: float = 0.8, n: int = 5) -> None:
+        if not 0 < threshold <= 1:
+            raise UserError(f"near-duplicate threshold {threshold} is not in (0, 1]; 0.8 is usual")
+        try:
+            import rensa  # noqa: F401
+        except ImportError as error:
+            raise MissingExtraError("rensa", "neardup") from error
+        self.threshold, self.n = threshold, n
+        self._width = _rows_per_band(threshold)
+        self._rows: list[I64] = []
+        self._bands = [_Spool(np.uint64) for _ in range(_PERMUTATIONS // self._width)]
+
+    def add(self, chunk: Chunk) -> None:
+        self._rows.append(chunk.row)
+        keys = _band_keys(chunk, self._width, self.n)
+        for band, spool in enumerate(self._bands):
+            spool.append(keys[:, band])
+
+    def found(self, pool: Pool, rows: I64) -> pl.DataFrame:
+        """Which of the given rows, ascending and all added before, nearly repeat an earlier one of them; as `near`."""
+        at = np.searchsorted(np.concatenate(self._rows), rows) if len(rows) else rows
+        candidate, bucket = _buckets(spool.read()[at] for spool in self._bands)
+        candidates, start = np.unique(candidate, return_index=True)
+        sets = _Sets(pool, rows[candidates], self.n)
+        representatives: dict[int, list[int]] = {}
+        found: list[tuple[int, int, float]] = []
+        for number, own in enumerate(np.split(bucket, start[1:]) if len(candidates) else []):
+            mine, buckets = sets[number], own.tolist()
+            others = sorted({other for key in buckets for other in representatives.get(key, ())})
+            match = next(((o, s) for o in others if (s := _similarity(mine, sets[o])) >= self.threshold), None)
             if match:
-                found.append((row, *match))
+                found.append((number, *match))
                 continue
-            kept[row] = mine
-            for key in mine_keys:
-                bucket = buckets.setdefault(key, [])
-                if len(bucket) < _MAX_REPRESENTATIVES:
-                    bucket.append(row)
-    pairs = pl.DataFrame(found, schema={"row": pl.UInt32, "first": pl.UInt32, "similarity": pl.Float64}, orient="row")
-    ids = frame["id"]
-    return pairs.select(
-        "row",
-        id=ids.gather(pairs["row"]),
-        duplicate_of=ids.gather(pairs["first"]),
-        similarity="similarity",
-    )
+            for key in buckets:
+                kept = representatives.setdefault(key, [])
+                if len(kept) < _MAX_REPRESENTATIVES:
+                    kept.append(number)
+        repeats, originals = (np.array([pair[i] for pair in found], dtype=np.int64) for i in (0, 1))
+        named = _with_ids(pool, rows[candidates[repeats]], rows[candidates[originals]])
+        return named.with_columns(pl.Series("similarity", [pair[2] for pair in found], dtype=pl.Float64))
 
 
-class _Sets(NamedTuple):
-    """The distinct n-grams of one trace, sorted."""
+class _Spool:
+    """Numbers of one type that wait in a temporary file, which is gone when this is."""
 
-    question: NDArray[np.uint32]
-    response: NDArray[np.uint32]
+    def __init__(self, dtype: type[np.generic]) -> None:
+        self._dtype = np.dtype(dtype)
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115
+
+    def append(self, values: NDArray[Any]) -> None:
+        self._file.write(values.astype(self._dtype, copy=False).tobytes())
+
+    def read(self, first: int = 0, count: int | None = None) -> NDArray[Any]:
+        self._file.seek(first * self._dtype.itemsize)
+        data = self._file.read() if count is None else self._file.read(count * self._dtype.itemsize)
+        return np.frombuffer(data, dtype=self._dtype)
 
 
-def _chunks(frame: pl.DataFrame) -> Iterator[pl.DataFrame]:
-    for first in range(0, max(frame.height, 1), _CHUNK):
-        yield frame[first : first + _CHUNK]
+_Pair = tuple[NDArray[np.uint32], NDArray[np.uint32]]
+"""The distinct n-grams of a question and of its response, each sorted."""
+
+
+class _Sets:
+    """The n-grams of some traces, by their number among these, in a temporary file."""
+
+    def __init__(self, pool: Pool, rows: I64, n: int) -> None:
+        self._grams = _Spool(np.uint32)
+        none = np.zeros(0, dtype=np.int64)
+        starts, counts, written = ([none], [none]), ([none], [none]), 0
+        for chunk in pool.texts(rows):
+            for column, start, count in zip((chunk.asked, chunk.answered), starts, counts, strict=True):
+                found = grams(column, n)
+                # 32 bits are plenty within one pair of traces; the row above them keeps the rows apart.
+                keys = np.unique((found.row.astype(np.uint64) << np.uint64(32)) | (found.hash >> np.uint64(32)))
+                self._grams.append(keys & np.uint64(0xFFFFFFFF))
+                count.append(np.bincount((keys >> np.uint64(32)).astype(np.int64), minlength=len(chunk.row)))
+                start.append(written + np.cumsum(count[-1]) - count[-1])
+                written += len(keys)
+        self._places = [
+            (np.concatenate(start), np.concatenate(count)) for start, count in zip(starts, counts, strict=True)
+        ]
+
+    def __getitem__(self, number: int) -> _Pair:
+        asked, answered = (self._grams.read(int(start[number]), int(count[number])) for start, count in self._places)
+        return asked, answered
+
+
+def _with_ids(pool: Pool, repeats: I64, originals: I64) -> pl.DataFrame:
+    """``row``, ``id``, ``duplicate_of``."""
+    named = pool.columns("id", rows=np.union1d(repeats, originals))
+    places = (np.searchsorted(named["row"].to_numpy(), rows) for rows in (repeats, originals))
+    id, of = (named["id"].gather(place) for place in places)
+    return pl.DataFrame({"row": repeats, "id": id, "duplicate_of": of})
 
 
 def _rows_per_band(threshold: float) -> int:
@@ -124,15 +210,12 @@ def _rows_per_band(threshold: float) -> int:
     return 1
 
 
-def _band_keys(frame: pl.DataFrame, threshold: float, n: int) -> U64:
+def _band_keys(chunk: Chunk, width: int, n: int) -> U64:
     """One key per trace and band; traces with a common key are candidates. 0 stands for a trace without words."""
-    try:
-        from rensa import RMinHash
-    except ImportError as error:
-        raise MissingExtraError("rensa", "neardup") from error
-    width = _rows_per_band(threshold)
-    keys = np.zeros((frame.height, _PERMUTATIONS // width), dtype=np.uint64)
-    asked, answered = grams(words(frame["question"]), n), grams(words(frame["response"]), n)
+    from rensa import RMinHash
+
+    keys = np.zeros((len(chunk.row), _PERMUTATIONS // width), dtype=np.uint64)
+    asked, answered = grams(chunk.asked, n), grams(chunk.answered, n)
     # Questions and responses are kept apart by salting: when both reach the threshold, so does their disjoint union.
     hashes = np.concatenate([asked.hash, answered.hash ^ _RESPONSE])
     row = np.concatenate([asked.row, answered.row])
@@ -142,38 +225,46 @@ def _band_keys(frame: pl.DataFrame, threshold: float, n: int) -> U64:
         return keys
     offsets = np.append(start, len(row)).astype(np.uint64)
     matrix = RMinHash.digest_matrix_from_flat_token_hashes(hashes[order], offsets, _PERMUTATIONS, _SEED)
-    digests = np.array(matrix.to_rows(), dtype=np.uint64).reshape(len(present), -1, width)
+    flat = np.fromiter(chain.from_iterable(matrix.to_rows()), dtype=np.uint64, count=len(present) * _PERMUTATIONS)
+    digests = flat.reshape(len(present), -1, width)
     value = np.arange(1, digests.shape[1] + 1, dtype=np.uint64)[None, :]
     for column in range(width):
-        value = (value ^ digests[:, :, column]) * np.uint64(0x9E3779B97F4A7C15)
+        value = (value ^ digests[:, :, column]) * _ODD
         value ^= value >> np.uint64(29)
     keys[present] = value | np.uint64(1)
     return keys
 
 
-def _shared(keys: U64) -> NDArray[np.bool_]:
-    """Which keys occur in more than one trace, by trace and band."""
-    shared = np.zeros(keys.shape, dtype=np.bool_)
-    for band in range(keys.shape[1]):
-        _, inverse, counts = np.unique(keys[:, band], return_inverse=True, return_counts=True)
-        shared[:, band] = (counts[inverse] > 1) & (keys[:, band] != 0)
-    return shared
+def _buckets(bands: Iterable[U64]) -> tuple[I64, I64]:
+    """Which traces share a key with others: positions, ascending, and the bucket of each, once per bucket.
+
+    Most bands put the same pair together again; a bucket with the members of an earlier one is left out.
+    """
+    members, numbers, known, count = [], [], np.zeros(0, dtype=np.uint64), 0
+    for keys in bands:
+        order = np.argsort(keys, kind="stable")
+        start = np.flatnonzero(np.concatenate([[True], keys[order[1:]] != keys[order[:-1]]])) if len(keys) else order
+        size = np.diff(start, append=len(keys))
+        shared = (size > 1) & (keys[order[start]] != 0)
+        position = order[np.repeat(shared, size)]
+        size = size[shared]
+        first = np.cumsum(size) - size
+        mixed = (position.astype(np.uint64) + np.uint64(1)) * _ODD
+        mixed ^= mixed >> np.uint64(32)
+        signature = np.add.reduceat(mixed * _RESPONSE, first) if len(first) else known[:0]
+        fresh = ~np.isin(signature, known)
+        known = np.concatenate([known, signature[fresh]])
+        members.append(position[np.repeat(fresh, size)])
+        numbers.append(np.repeat(np.arange(count, count + fresh.sum()), size[fresh]))
+        count += int(fresh.sum())
+    position, bucket = np.concatenate(members), np.concatenate(numbers)
+    order = np.argsort(position, kind="stable")
+    return position[order], bucket[order]
 
 
-def _sets(frame: pl.DataFrame, n: int) -> Iterator[_Sets]:
-    columns: list[list[Any]] = []
-    for name in ("question", "response"):
-        found = grams(words(frame[name]), n)
-        edges = np.searchsorted(found.row, np.arange(1, frame.height))
-        # 32 bits are plenty within one pair of traces and halve what the kept traces occupy.
-        columns.append(np.split((found.hash >> np.uint64(32)).astype(np.uint32), edges))
-    for asked, answered in zip(*columns, strict=True):
-        yield _Sets(np.unique(asked), np.unique(answered))
-
-
-def _similarity(left: _Sets, right: _Sets) -> float:
+def _similarity(left: _Pair, right: _Pair) -> float:
     """The smaller Jaccard similarity of questions and of responses."""
-    return min(_jaccard(left.question, right.question), _jaccard(left.response, right.response))
+    return min(_jaccard(left[0], right[0]), _jaccard(left[1], right[1]))
 
 
 def _jaccard(left: NDArray[np.uint32], right: NDArray[np.uint32]) -> float:

@@ -9,25 +9,41 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import polars as pl
 
 from stillroom.errors import UserError, unknown_name
 from stillroom.seeds import derive_seed
 from stillroom.traces import decontaminate as contamination
 from stillroom.traces import dedup, stats
-from stillroom.traces.store import with_texts
+from stillroom.traces.ngrams import I64
+from stillroom.traces.pool import Chunk, Pool
 from stillroom.types import Problem
 
-_ROW = "__row"
+_DROPPED = {"row": pl.Int64, "reason": pl.String, "detail": pl.String}
 
 
-class Pool(NamedTuple):
-    """What a rule decides on; both frames carry the column ``__row``."""
+class View(NamedTuple):
+    """What a rule decides on."""
 
-    left: pl.DataFrame
-    """The traces that no earlier rule dropped, in input order."""
-    whole: pl.DataFrame
+    pool: Pool
     """All traces."""
+    rows: I64
+    """Those that no earlier rule dropped, ascending."""
+
+    def left(self, *names: str) -> pl.DataFrame:
+        """``row`` and the named columns of the traces that are left."""
+        return self.pool.columns(*names, rows=self.rows)
+
+
+class Work(NamedTuple):
+    """One application of a rule."""
+
+    drop: Callable[[View], pl.DataFrame]
+    """Returns ``row``, ``reason``, ``detail`` of the traces to drop."""
+    add: Callable[[Chunk], None] | None = None
+    """Of a rule that reads texts: called before `drop` with the texts of every trace that may be left then, and
+    perhaps of more, in order."""
 
 
 @dataclass(frozen=True)
@@ -35,95 +51,136 @@ class Rule:
     """A named reason to drop traces; made by the functions below."""
 
     name: str
-    drop: Callable[[Pool], pl.DataFrame]
-    """Returns ``__row``, ``reason``, ``detail`` of the traces to drop."""
-    reads_text: bool = False
+    start: Callable[[], Work]
 
 
 @dataclass(frozen=True)
-class Selection:
+class Choice:
     """What a list of rules kept and why the rest went."""
 
-    kept: pl.DataFrame
-    """The kept rows of the input, in input order and with its columns."""
+    rows: I64
+    """The kept rows of the pool, ascending."""
     dropped: pl.DataFrame
     """``id``, ``reason``, ``detail``, in input order; one row per dropped trace."""
     counts: dict[str, int]
     """reason -> traces dropped for it, in the order of the rules."""
 
 
-def apply(frame: pl.DataFrame, rules: Sequence[Rule]) -> Selection:
+@dataclass(frozen=True)
+class Selection:
+    """What a list of rules kept of a frame and why the rest went."""
+
+    kept: pl.DataFrame
+    """The kept rows of the input, in input order and with its columns."""
+    dropped: pl.DataFrame
+    """As in `Choice`."""
+    counts: dict[str, int]
+
+
+def choose(pool: Pool, rules: Sequence[Rule]) -> Choice:
     """Apply the rules in order; a trace is dropped by the first rule that names it.
+
+    The texts are read once, for all rules together, when the first rule that reads them has its turn; `near_unique`
+    reads those of its candidates again.
+    """
+    works = [rule.start() for rule in rules]
+    readers = [work.add for work in works if work.add]
+    rows, drops = np.arange(pool.height), [pl.DataFrame(schema=_DROPPED)]
+    for work in works:
+        if work.add and readers:
+            for chunk in pool.texts(rows):
+                for add in readers:
+                    add(chunk)
+            readers = []
+        dropped = work.drop(View(pool, rows)).select(*_DROPPED)
+        rows = np.setdiff1d(rows, dropped["row"].to_numpy(), assume_unique=True)
+        drops.append(dropped)
+    gone = pl.concat(drops)
+    counts = {str(reason): n for reason, n in gone.group_by("reason", maintain_order=True).len().iter_rows()}
+    gone = gone.sort("row")
+    named = pool.columns("id", rows=gone["row"].to_numpy())
+    return Choice(rows, gone.select(named["id"], "reason", "detail"), counts)
+
+
+def apply(frame: pl.DataFrame, rules: Sequence[Rule]) -> Selection:
+    """`choose` from a frame that is in memory.
 
     Args:
         frame: columns of the store; ``question`` and ``response`` are used when they are there, else made from
             `taught` for rules that read text.
+        rules: applied in order.
     """
-    whole = with_texts(frame) if any(rule.reads_text for rule in rules) else frame
-    whole = whole.with_row_index(_ROW)
-    left, drops = whole, [_no_drops()]
-    for rule in rules:
-        dropped = rule.drop(Pool(left, whole)).select(*_no_drops().columns)
-        left = left.join(dropped, on=_ROW, how="anti", maintain_order="left")
-        drops.append(dropped)
-    gone = pl.concat(drops)
-    counts = {str(reason): n for reason, n in gone.group_by("reason", maintain_order=True).len().iter_rows()}
-    gone = gone.sort(_ROW).select(frame["id"].gather(gone.sort(_ROW)[_ROW]).alias("id"), "reason", "detail")
-    return Selection(frame[left[_ROW]], gone, counts)
+    choice = choose(Pool(frame), rules)
+    return Selection(frame[choice.rows], choice.dropped, choice.counts)
 
 
 def correct() -> Rule:
     """Keep what the verifier accepted; ``wrong`` and ``unjudged`` are told apart."""
 
-    def drop(pool: Pool) -> pl.DataFrame:
+    def drop(view: View) -> pl.DataFrame:
         verdict = pl.col("correct")
         return _drop(
-            pool.left.filter(verdict.not_().fill_null(True)),
+            view.left("correct", "reason").filter(verdict.not_().fill_null(True)),
             pl.when(verdict.is_null()).then(pl.lit("unjudged")).otherwise(pl.lit("wrong")),
             pl.col("reason").fill_null("no verdict"),
         )
 
-    return Rule("correct", drop)
+    return Rule("correct", lambda: Work(drop))
 
 
 def finished() -> Rule:
     """Keep responses that ended by themselves; drop ``truncated`` ones and those that ``failed``."""
 
-    def drop(pool: Pool) -> pl.DataFrame:
+    def drop(view: View) -> pl.DataFrame:
         finish = pl.col("finish")
         reason = pl.when(finish == "length").then(pl.lit("truncated")).otherwise(pl.lit("failed"))
-        return _drop(pool.left.filter(finish != "stop"), reason, finish)
+        return _drop(view.left("finish").filter(finish != "stop"), reason, finish)
 
-    return Rule("finished", drop)
+    return Rule("finished", lambda: Work(drop))
 
 
 def unique() -> Rule:
     """Keep the first of all traces with one question and one response, white space apart."""
 
-    def drop(pool: Pool) -> pl.DataFrame:
-        return _found(pool, dedup.exact(pool.left), "duplicate", "of " + pl.col("duplicate_of"))
+    def start() -> Work:
+        finder = dedup.Exact()
 
-    return Rule("unique", drop, reads_text=True)
+        def drop(view: View) -> pl.DataFrame:
+            return _drop(finder.found(*view), pl.lit("duplicate"), "of " + pl.col("duplicate_of"))
+
+        return Work(drop, finder.add)
+
+    return Rule("unique", start)
 
 
 def near_unique(threshold: float = 0.8, n: int = 5) -> Rule:
     """Keep the first of all traces whose question and response are nearly the same; see `dedup.near`."""
 
-    def drop(pool: Pool) -> pl.DataFrame:
-        detail = pl.format("{} like {}", pl.col("similarity").round(2), "duplicate_of")
-        return _found(pool, dedup.near(pool.left, threshold=threshold, n=n), "near duplicate", detail)
+    def start() -> Work:
+        finder = dedup.Near(threshold=threshold, n=n)
 
-    return Rule(f"near-unique={threshold:g}", drop, reads_text=True)
+        def drop(view: View) -> pl.DataFrame:
+            detail = pl.format("{} like {}", pl.col("similarity").round(2), "duplicate_of")
+            return _drop(finder.found(*view), pl.lit("near duplicate"), detail)
+
+        return Work(drop, finder.add)
+
+    return Rule(f"near-unique={threshold:g}", start)
 
 
 def decontaminated(problems: Sequence[Problem], *, how: contamination.How = "ngram", n: int = 8) -> Rule:
     """Drop traces that overlap with evaluation problems; see `decontaminate.find`."""
 
-    def drop(pool: Pool) -> pl.DataFrame:
-        detail = pl.format("{}: {}", "evaluation_id", "match")
-        return _found(pool, contamination.find(pool.left, problems, how=how, n=n), "contaminated", detail)
+    def start() -> Work:
+        finder = contamination.Finder(problems, how=how, n=n)
 
-    return Rule(f"decontaminated={'exact' if how == 'exact' else n}", drop, reads_text=True)
+        def drop(view: View) -> pl.DataFrame:
+            detail = pl.format("{}: {}", "evaluation_id", "match")
+            return _drop(finder.found(*view), pl.lit("contaminated"), detail)
+
+        return Work(drop, finder.add)
+
+    return Rule(f"decontaminated={'exact' if how == 'exact' else n}", start)
 
 
 def max_tokens(limit: int) -> Rule:
@@ -144,33 +201,32 @@ def pass_rate(lo: float, hi: float, n_min: int = 1) -> Rule:
     if not 0 <= lo <= hi <= 1:
         raise UserError(f"pass-rate={lo:g}..{hi:g} is no range within 0..1")
 
-    def drop(pool: Pool) -> pl.DataFrame:
+    def drop(view: View) -> pl.DataFrame:
         rates = (
-            pool.whole.lazy()
-            .group_by(stats.KEYS)
+            view.pool.lazy.group_by(stats.KEYS)
             .agg(rate=pl.col("correct").mean(), judged=pl.col("correct").count())
             .collect()
         )
         unknown = pl.col("judged") < max(n_min, 1)
         return _drop(
-            pool.left.join(rates, on=stats.KEYS, how="left", maintain_order="left").filter(
-                unknown | ~pl.col("rate").is_between(lo, hi)
-            ),
+            view.left(*stats.KEYS)
+            .join(rates, on=stats.KEYS, how="left", maintain_order="left")
+            .filter(unknown | ~pl.col("rate").is_between(lo, hi)),
             pl.when(unknown).then(pl.lit("pass rate unknown")).otherwise(pl.lit("pass rate")),
             pl.format("{} of {} judged", pl.col("rate").round(3).cast(pl.String).fill_null("none"), "judged"),
         )
 
-    return Rule(f"pass-rate={lo:g}..{hi:g}@{n_min}", drop)
+    return Rule(f"pass-rate={lo:g}..{hi:g}@{n_min}", lambda: Work(drop))
 
 
 def levels(lo: int, hi: int) -> Rule:
     """Keep problems of difficulty lo to hi."""
 
-    def drop(pool: Pool) -> pl.DataFrame:
+    def drop(view: View) -> pl.DataFrame:
         level = pl.col("level")
-        return _drop(pool.left.filter(~level.is_between(lo, hi)), pl.lit("level"), level.cast(pl.String))
+        return _drop(view.left("level").filter(~level.is_between(lo, hi)), pl.lit("level"), level.cast(pl.String))
 
-    return Rule(f"levels={lo}..{hi}", drop)
+    return Rule(f"levels={lo}..{hi}", lambda: Work(drop))
 
 
 def take(n: int | Mapping[str, int]) -> Rule:
@@ -185,20 +241,21 @@ def take(n: int | Mapping[str, int]) -> Rule:
         else pl.col("problem_id").replace_strict(list(n.keys()), list(n.values()), default=0, return_dtype=pl.Int64)
     )
     name = f"take={n}" if isinstance(n, int) else "take=by problem"
-    return _per_problem(name, ["round", "index"], wanted, "not taken")
+
+    def drop(view: View) -> pl.DataFrame:
+        return _beyond(view.left(*stats.KEYS, "round", "index"), ["round", "index"], wanted, "not taken")
+
+    return Rule(name, lambda: Work(drop))
 
 
 def shortest(k: int) -> Rule:
     """Keep the k shortest responses of every problem, by characters; ties go to the earlier trace."""
-    return _per_problem(
-        f"shortest={k}", [pl.col("response").str.len_chars()], pl.lit(k), "not shortest", reads_text=True
-    )
+    return _by_length(f"shortest={k}", k, "not shortest", sign=1)
 
 
 def longest(k: int) -> Rule:
     """Keep the k longest responses of every problem, by characters; ties go to the earlier trace."""
-    length = pl.col("response").str.len_chars().cast(pl.Int64)
-    return _per_problem(f"longest={k}", [-length], pl.lit(k), "not longest", reads_text=True)
+    return _by_length(f"longest={k}", k, "not longest", sign=-1)
 
 
 def sample(n: int, seed: int = 0) -> Rule:
@@ -290,55 +347,59 @@ def _make(name: str, value: str, part: str, seed: int, against: Sequence[Problem
     return decontaminated(against, n=int(fits(number)[0])) if value else decontaminated(against)
 
 
-def _no_drops() -> pl.DataFrame:
-    return pl.DataFrame(schema={_ROW: pl.UInt32, "reason": pl.String, "detail": pl.String})
-
-
 def _drop(dropped: pl.DataFrame, reason: pl.Expr, detail: pl.Expr) -> pl.DataFrame:
-    return dropped.select(_ROW, reason.alias("reason"), detail.alias("detail"))
-
-
-def _found(pool: Pool, found: pl.DataFrame, reason: str, detail: pl.Expr) -> pl.DataFrame:
-    rows = pool.left[_ROW].gather(found["row"])
-    return found.select(rows.alias(_ROW), pl.lit(reason).alias("reason"), detail.alias("detail"))
+    return dropped.select("row", reason.alias("reason"), detail.alias("detail"))
 
 
 def _token_rule(name: str, outside: pl.Expr, reason: str) -> Rule:
-    def drop(pool: Pool) -> pl.DataFrame:
-        uncounted = pool.left.filter((pl.col("completion_tokens") == 0) & pl.col("finish").is_in(["stop", "length"]))
+    def drop(view: View) -> pl.DataFrame:
+        left = view.left("id", "completion_tokens", "finish")
+        uncounted = left.filter((pl.col("completion_tokens") == 0) & pl.col("finish").is_in(["stop", "length"]))
         if uncounted.height:
             raise UserError(
                 f"{name} needs token counts, and {uncounted.height} traces have none (first: "
                 f"{uncounted['id'][0]!r}); use shortest=K, or sample again with a tokenizer"
             )
         detail = pl.format("{} tokens", "completion_tokens")
-        return _drop(pool.left.filter(outside), pl.lit(reason), detail)
+        return _drop(left.filter(outside), pl.lit(reason), detail)
 
-    return Rule(name, drop)
+    return Rule(name, lambda: Work(drop))
 
 
-def _per_problem(
-    name: str, order: Sequence[str | pl.Expr], wanted: pl.Expr, reason: str, reads_text: bool = False
-) -> Rule:
-    def drop(pool: Pool) -> pl.DataFrame:
-        ranked = pool.left.sort(*order, _ROW).with_columns(
-            __place=pl.int_range(pl.len(), dtype=pl.Int64).over(stats.KEYS), __wanted=wanted
-        )
-        detail = pl.format("number {} of its problem, {} wanted", pl.col("__place") + 1, "__wanted")
-        return _drop(ranked.filter(pl.col("__place") >= pl.col("__wanted")), pl.lit(reason), detail)
+def _by_length(name: str, k: int, reason: str, sign: int) -> Rule:
+    def start() -> Work:
+        read: list[pl.DataFrame] = []
 
-    return Rule(name, drop, reads_text)
+        def add(chunk: Chunk) -> None:
+            length = sign * chunk.response.str.len_chars().cast(pl.Int64)
+            read.append(pl.DataFrame({"row": chunk.row, "length": length}))
+
+        def drop(view: View) -> pl.DataFrame:
+            left = view.left(*stats.KEYS)
+            if left.height:
+                left = left.join(pl.concat(read), on="row", how="left", maintain_order="left")
+            return _beyond(left, ["length"] if left.height else [], pl.lit(k), reason)
+
+        return Work(drop, add)
+
+    return Rule(name, start)
+
+
+def _beyond(left: pl.DataFrame, order: Sequence[str], wanted: pl.Expr, reason: str) -> pl.DataFrame:
+    """The traces that come after the wanted number of their problem, in this order and then in that of the input."""
+    ranked = left.sort(*order, "row").with_columns(
+        place=pl.int_range(pl.len(), dtype=pl.Int64).over(stats.KEYS), wanted=wanted
+    )
+    detail = pl.format("number {} of its problem, {} wanted", pl.col("place") + 1, "wanted")
+    return _drop(ranked.filter(pl.col("place") >= pl.col("wanted")), pl.lit(reason), detail)
 
 
 def _draw(name: str, n: int, seed: int, groups: list[str]) -> Rule:
-    def drop(pool: Pool) -> pl.DataFrame:
-        lots = pl.Series("__lot", [derive_seed("select", seed, id) for id in pool.left["id"]], dtype=pl.Int64)
+    def drop(view: View) -> pl.DataFrame:
+        left = view.left("id", *groups)
+        lots = pl.Series("lot", [derive_seed("select", seed, id) for id in left["id"]], dtype=pl.Int64)
         place = pl.int_range(pl.len(), dtype=pl.Int64)
-        ranked = (
-            pool.left.with_columns(lots)
-            .sort("__lot", _ROW)
-            .with_columns(__place=place.over(groups) if groups else place)
-        )
-        return _drop(ranked.filter(pl.col("__place") >= n), pl.lit("not drawn"), pl.lit(name))
+        ranked = left.with_columns(lots).sort("lot", "row").with_columns(place=place.over(groups) if groups else place)
+        return _drop(ranked.filter(pl.col("place") >= n), pl.lit("not drawn"), pl.lit(name))
 
-    return Rule(name, drop)
+    return Rule(name, lambda: Work(drop))

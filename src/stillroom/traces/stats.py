@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import polars as pl
 
-from stillroom.traces.store import squeezed, text
+from stillroom.traces.pool import Pool, as_pool
+from stillroom.traces.store import squeezed
 
 KEYS = ("task", "problem_id")
 """A problem: ids are unique within their task."""
@@ -12,11 +14,11 @@ KEYS = ("task", "problem_id")
 _FAILED = ("error", "timeout", "filtered")
 
 
-def problem_stats(frame: pl.DataFrame | pl.LazyFrame, *, by_sampler: bool = True) -> pl.DataFrame:
+def problem_stats(traces: Pool | pl.DataFrame, *, by_sampler: bool = True) -> pl.DataFrame:
     """One row per problem (and sampler), in order of first appearance.
 
     Args:
-        frame: columns of the store; a column ``response`` is used when it is there, else made from `taught`.
+        traces: a pool, or a frame with columns of the store, where ``response`` may stand for `taught`.
         by_sampler: False pools all samplers of a problem.
 
     Returns:
@@ -29,13 +31,14 @@ def problem_stats(frame: pl.DataFrame | pl.LazyFrame, *, by_sampler: bool = True
         ``tries_to_first`` (judged trials up to and including the first correct one, by round and index; null if none);
         ``truncated`` (share that hit the token limit).
     """
-    names = frame.collect_schema().names()
-    response = pl.col("response") if "response" in names else text()
+    pool = as_pool(traces)
     keys = [*KEYS, *(["sampler"] if by_sampler else [])]
     correct = pl.col("correct").sort_by("round", "index", maintain_order=True).drop_nulls()
+    hashes = [chunk.response.to_frame("r").select(squeezed(pl.col("r")).hash())["r"] for chunk in pool.texts()]
+    columns = pool.columns(*keys, "level", "correct", "score", "completion_tokens", "finish", "round", "index")
     return (
-        frame.lazy()
-        .with_columns(squeezed(response).hash().alias("__response"))
+        columns.lazy()
+        .with_columns(pl.Series("__response", np.concatenate([np.zeros(0, dtype=np.uint64), *hashes])))
         .group_by(keys, maintain_order=True)
         .agg(
             pl.col("level").first(),
@@ -45,7 +48,8 @@ def problem_stats(frame: pl.DataFrame | pl.LazyFrame, *, by_sampler: bool = True
             pl.col("correct").mean().alias("pass_rate"),
             ((pl.col("correct").sum() + 1) / (pl.col("correct").count() + 2)).alias("pass_rate_posterior"),
             pl.col("score").mean().alias("mean_score"),
-            pl.col("score").std(ddof=0).alias("sigma"),
+            # Polars gives 0 for the spread of nothing in some plans.
+            pl.when(pl.col("score").count() > 0).then(pl.col("score").std(ddof=0)).alias("sigma"),
             pl.col("completion_tokens").mean().alias("mean_completion_tokens"),
             (pl.col("__response").n_unique() / pl.len()).alias("distinct_ratio"),
             pl.when(correct.any()).then(correct.arg_max().cast(pl.Int64) + 1).alias("tries_to_first"),

@@ -12,6 +12,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -158,6 +159,13 @@ def scan(*paths: Path | str) -> pl.LazyFrame:
     return pl.scan_parquet(found)
 
 
+def rows_of(path: Path) -> int:
+    """How many traces a shard holds; raises DataError when it holds none of this version."""
+    _check(path)
+    with pq.ParquetFile(path) as file:
+        return int(file.metadata.num_rows)
+
+
 def to_frame(traces: Iterable[Trace]) -> pl.DataFrame:
     """The traces as the frame that `scan` would give."""
     return cast(pl.DataFrame, pl.from_arrow(pa.concat_tables([SCHEMA.empty_table(), *tables(traces)])))
@@ -213,10 +221,39 @@ def with_texts(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def _last_turn(role: str) -> pl.Expr:
-    mine = pl.element().struct.field("role") == role
-    turn = mine.rle_id()
-    texts = pl.element().struct.field("text").filter(mine & (turn == turn.filter(mine).max()))
-    return pl.col("taught").list.eval(texts).list.join("")
+    return pl.col("taught").map_batches(lambda taught: _texts_of_last_turn(taught, role), return_dtype=pl.String)
+
+
+def _texts_of_last_turn(taught: pl.Series, role: str) -> pl.Series:
+    """Per row the joined texts of the last run of segments with this role."""
+    length = taught.list.len().fill_null(0).to_numpy().astype(np.int64)
+    full = np.flatnonzero(length)
+    if not len(full):
+        return pl.Series(taught.name, [""] * len(taught), dtype=pl.String)
+    segments = taught.gather(full).explode().struct
+    mine = (segments.field("role") == role).fill_null(False).to_numpy()
+    end = np.cumsum(length[full])
+    place = np.arange(len(mine))
+    # The last own segment before each row's end, and the last foreign one before that, as running maxima.
+    last = np.maximum.accumulate(np.where(mine, place, -1))[end - 1]
+    foreign = np.maximum.accumulate(np.where(mine, -1, place))
+    begin = end - length[full]
+    has = last >= begin
+    first = np.maximum(foreign[last[has]] + 1, begin[has])
+    count = last[has] - first + 1
+    texts = segments.field("text").fill_null("")
+    taken = np.repeat(first - np.cumsum(count) + count, count) + np.arange(count.sum())
+    joined = texts.gather(taken)
+    if len(taken) > len(count):
+        owner = pl.Series(np.repeat(np.arange(len(count)), count))
+        joined = (
+            pl.DataFrame({"owner": owner, "text": joined})
+            .group_by("owner", maintain_order=True)
+            .agg(pl.col("text").str.join(""))["text"]
+        )
+    at = np.full(len(taught), len(joined), dtype=np.int64)
+    at[full[has]] = np.arange(len(joined))
+    return pl.concat([joined.rename(taught.name), pl.Series(taught.name, [""], dtype=pl.String)]).gather(at)
 
 
 def _check(path: Path) -> None:
