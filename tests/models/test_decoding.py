@@ -36,7 +36,7 @@ def both(policy: Policy, prompts: list[list[int]], room: int) -> list[tuple[torc
 @KNOWN
 @settings(max_examples=25, deadline=None)
 @given(data=st.data())
-def test_hidden_states_are_those_of_the_module(policy: Callable[[], Policy], data: st.DataObject) -> None:
+def test_logits_are_those_of_the_module(policy: Callable[[], Policy], data: st.DataObject) -> None:
     ids = st.integers(0, 280)
     prompts = data.draw(st.lists(st.lists(ids, min_size=1, max_size=9), min_size=1, max_size=5))
     with torch.inference_mode():
@@ -73,7 +73,9 @@ def test_a_step_of_training_shows_at_once(policy: Callable[[], Policy]) -> None:
             parameter.mul_(1.5)
     after = prefill(ours, [[5, 6, 7]], 1)[0]
     assert not torch.allclose(before, after)
-    torch.testing.assert_close(after, ours.hidden(torch.tensor([[5, 6, 7]]))[:, -1].detach(), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        after, ours.model(torch.tensor([[5, 6, 7]])).logits[:, -1].detach(), rtol=1e-5, atol=1e-5
+    )
 
 
 @KNOWN
@@ -180,10 +182,10 @@ def test_variants_of_the_layouts(model: Any, known: bool) -> None:
         ours = Policy(model, qwen2_policy().tokenizer, "variant", stop_ids=frozenset({1}))
         ids = torch.randint(40, (3, 9), generator=torch.Generator().manual_seed(0))
         with torch.inference_mode():
-            hidden, decoding = prefill(ours, ids[:, :7].tolist(), 2)
+            logits, decoding = prefill(ours, ids[:, :7].tolist(), 2)
             for column in (7, 8):
-                hidden = decoding.step(ids[:, column])
-            torch.testing.assert_close(hidden, ours.hidden(ids)[:, -1], rtol=1e-5, atol=1e-5)
+                logits = decoding.step(ids[:, column])
+            torch.testing.assert_close(logits, ours.model(ids).logits[:, -1], rtol=1e-5, atol=1e-5)
 
 
 def test_other_layouts_are_called_as_modules() -> None:

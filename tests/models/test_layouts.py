@@ -55,20 +55,18 @@ def test_rows_continued_together_have_the_logits_of_each_row_alone(policy: Calla
     lines = [row.tokens.ids[:length] for row, length in zip(rows(ours, 4), (9, 30, 2, 17), strict=True)]
     then = [5, 9, 4]
     with torch.no_grad():
-        hidden, decoding = prefill(ours, lines, len(then))
+        logits, decoding = prefill(ours, lines, len(then))
         for token in then:
-            hidden = decoding.step(torch.full((len(hidden),), token))
+            logits = decoding.step(torch.full((len(logits),), token))
         alone = [ours.model(torch.tensor([[*line, *then]])).logits[0, -1] for line in lines]
-        torch.testing.assert_close(ours.logits(hidden), torch.stack(alone), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(logits, torch.stack(alone), rtol=1e-4, atol=1e-4)
 
         # Rows are dropped, doubled and put in another order.
-        hidden, decoding = prefill(ours, lines, len(then))
+        logits, decoding = prefill(ours, lines, len(then))
         decoding.select(torch.tensor([2, 0, 2]))
         for token in then:
-            hidden = decoding.step(torch.tensor([token] * 3))
-        torch.testing.assert_close(
-            ours.logits(hidden), torch.stack([alone[2], alone[0], alone[2]]), rtol=1e-4, atol=1e-4
-        )
+            logits = decoding.step(torch.tensor([token] * 3))
+        torch.testing.assert_close(logits, torch.stack([alone[2], alone[0], alone[2]]), rtol=1e-4, atol=1e-4)
 
 
 @EACH
@@ -78,9 +76,9 @@ def test_half_precision_has_the_logits_of_the_model(policy: Callable[[], Policy]
     with torch.no_grad():
         theirs = ours.model(ids).logits[0].bfloat16()
         torch.testing.assert_close(ours.logits(ours.hidden(ids)[0]), theirs)
-        hidden, decoding = prefill(ours, ids[:, :-1].tolist(), 1)
-        hidden = decoding.step(ids[:, -1])
-        torch.testing.assert_close(ours.logits(hidden)[0], theirs[-1], rtol=0.1, atol=0.1)
+        logits, decoding = prefill(ours, ids[:, :-1].tolist(), 1)
+        logits = decoding.step(ids[:, -1])
+        torch.testing.assert_close(logits[0], theirs[-1], rtol=0.1, atol=0.1)
 
 
 @EACH

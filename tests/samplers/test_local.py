@@ -15,7 +15,9 @@ from fixtures_models import SIX, qwen2_policy
 from stillroom.errors import UserError
 from stillroom.models.policy import Policy
 from stillroom.samplers.base import Prompt, SamplingParams, StepStartBan
-from stillroom.samplers.local import EDGE, LocalSampler, draw
+from stillroom.samplers.drawing import EDGE, settle
+from stillroom.samplers.drawing import draw as draw_unsettled
+from stillroom.samplers.local import LocalSampler
 from stillroom.types import Finish, Message, Response
 
 LAYOUTS = pytest.mark.parametrize("policy", SIX)
@@ -289,6 +291,12 @@ def test_a_prompt_that_cannot_fit_is_refused_before_anything_is_sampled() -> Non
 
 
 # --- single draws
+
+
+def draw(*given: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Tokens, log-probabilities, near ties."""
+    drawn = draw_unsettled(*given)
+    return drawn.tokens_B, *settle(drawn)
 
 
 def inverse_cdf(logits: np.ndarray, uniform: float, temperature: float, top_p: float) -> tuple[int, float]:

@@ -29,12 +29,12 @@ class Decoding(Protocol):
         ...
 
     def step(self, tokens_B: torch.Tensor) -> torch.Tensor:
-        """Read one more token (long) per row; returns the last hidden states [B, D]."""
+        """Read one more token (long) per row; returns the logits [B, V] of what follows."""
         ...
 
 
 def prefill(policy: Policy, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> tuple[torch.Tensor, Decoding]:
-    """Read prompts of any lengths at once, padded on the left; returns their last hidden states [B, D].
+    """Read prompts of any lengths at once, padded on the left; returns the logits [B, V] of what follows.
 
     Args:
         prompts: token ids; at least one each.
@@ -87,11 +87,11 @@ class _Calling:
             # The mask keeps padding out of the state while prompts are read; afterwards there is none.
             mask = mask_BT if ids_BT.shape[1] > 1 else None
             states = model.base_model(input_ids=ids_BT, attention_mask=mask, use_cache=True, **memory).last_hidden_state
-            return states[:, -1].to(model.dtype)  # it sums in float32
+            return self.policy.logits(states[:, -1].to(model.dtype))  # it sums in float32
         states = model.base_model(
             input_ids=ids_BT, attention_mask=mask_BT, position_ids=position_BT, use_cache=True, **memory
         ).last_hidden_state
-        return states[:, -1]
+        return self.policy.logits(states[:, -1])
 
 
 @functools.cache

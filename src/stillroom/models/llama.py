@@ -61,6 +61,7 @@ class Parts(NamedTuple):
 
     embedding_VD: torch.Tensor
     layers: tuple[_Layer, ...]
+    head_VD: torch.Tensor
     norm_D: torch.Tensor
     """Multiplied by sqrt(D)."""
     epsilon: torch.Tensor
@@ -80,6 +81,7 @@ def known_parts(model: PreTrainedModel) -> Parts | None:
     rope = body.rotary_emb
     attentions = [layer.self_attn for layer in body.layers]
     unbiased = [part for layer in body.layers for part in (layer.self_attn.o_proj, *layer.mlp.children())]
+    unbiased.append(model.get_output_embeddings())
     if (
         rope.rope_type not in _STATIC_ROPES
         or len(attentions) != config.num_hidden_layers
@@ -91,6 +93,7 @@ def known_parts(model: PreTrainedModel) -> Parts | None:
     return Parts(
         embedding_VD=body.embed_tokens.weight,
         layers=tuple(_layer(layer) for layer in body.layers),
+        head_VD=model.get_output_embeddings().weight,
         norm_D=body.norm.weight * math.sqrt(config.hidden_size),
         epsilon=body.norm.weight.new_tensor(math.sqrt(config.hidden_size * config.rms_norm_eps)),
         frequencies=rope.inv_freq,
@@ -178,7 +181,7 @@ class LlamaDecoding:
         self.__post_init__()
 
     def step(self, tokens_B: torch.Tensor) -> torch.Tensor:
-        """Read one more token (long) per row; returns the last hidden states [B, D]."""
+        """Read one more token (long) per row; returns the logits [B, V] of what follows."""
         cache = self.cache
         if cache.shape[2] > 1 or cache.dtype != torch.float32 or cache.device.type != "cpu":
             return self.read(tokens_B[:, None])
@@ -189,7 +192,7 @@ class LlamaDecoding:
 
     @torch.no_grad()
     def read(self, ids_BS: torch.Tensor) -> torch.Tensor:
-        """Read columns of tokens; returns the hidden states [B, D] of the last one."""
+        """Read columns of tokens; returns the logits [B, V] of what follows."""
         parts, (rows, columns) = self.parts, ids_BS.shape
         first, self.width = self.width, self.width + columns
         heads, kv_heads, size = parts.heads, parts.kv_heads, parts.head_dim
@@ -216,7 +219,7 @@ class LlamaDecoding:
             x = torch.addmm(x, attend(query, number), layer.out)
             normed = _rms_norm(x, layer.mlp_norm_D, parts.epsilon)
             x = torch.addmm(x, F.silu(torch.mm(normed, layer.gate)).mul_(torch.mm(normed, layer.up)), layer.down)
-        return _rms_norm(x, parts.norm_D, parts.epsilon)
+        return F.linear(_rms_norm(x, parts.norm_D, parts.epsilon), parts.head_VD)
 
     def _single(self) -> OneRow:
         """Views of everything for one row."""
@@ -237,6 +240,7 @@ class LlamaDecoding:
         ]
         return OneRow(
             embedding_VD=_view(parts.embedding_VD),
+            head_VD=_view(parts.head_VD),
             layers=layers,
             norm_D=_view(parts.norm_D),
             epsilon=float(parts.epsilon) ** 2,

@@ -32,6 +32,7 @@ class OneRow(NamedTuple):
     """Everything that a step of one row reads, and the cache that it writes; see `llama.Parts` for the terms."""
 
     embedding_VD: F32
+    head_VD: F32
     layers: list[LayerViews]
     norm_D: F32
     epsilon: float
@@ -42,7 +43,7 @@ class OneRow(NamedTuple):
     kv_heads: int
 
     def step(self, token: int, column: int, position: int) -> torch.Tensor:
-        """Read one token into a column of the cache; returns the last hidden states [1, D]."""
+        """Read one token into a column of the cache; returns the logits [1, V] of what follows."""
         heads, kv_heads, size = self.heads, self.kv_heads, self.cos_TE.shape[1]
         both, half = heads + kv_heads, size // 2
         cos, sin = self.cos_TE[position], self.sin_TE[position]
@@ -82,7 +83,7 @@ class OneRow(NamedTuple):
                 gate /= below
                 gate *= np.dot(layer.up, normed)
                 x += np.dot(layer.down, gate)
-        return torch.from_numpy(self._rms_norm(x, self.norm_D)[None])
+        return torch.from_numpy(np.dot(self.head_VD, self._rms_norm(x, self.norm_D))[None])
 
     def _rms_norm(self, x: F32, weight_D: F32) -> F32:
         normed = x * np.float32(1 / math.sqrt(float(np.dot(x, x)) + self.epsilon))

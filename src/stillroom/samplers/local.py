@@ -13,13 +13,8 @@ from stillroom.models.policy import Policy, require_prompt_fits
 from stillroom.models.tokens import token_bytes
 from stillroom.samplers.automata import TokenAutomaton, Vocabulary, ban_automaton, stop_automaton, vocabulary
 from stillroom.samplers.base import Prompt, SamplingParams, response_seed
+from stillroom.samplers.drawing import Draw, draw, settle
 from stillroom.types import Finish, Response, Usage
-
-EDGE = 1e-5
-"""A draw closer than this to the edge between two tokens may fall the other way in another batch; it is counted."""
-GREEDY_GAP = 1e-4
-"""The same for the gap between the two largest logits of a greedy choice."""
-_BELOW_ONE = float(np.nextafter(1.0, 0.0))
 
 
 class _Row(NamedTuple):
@@ -44,18 +39,15 @@ class _Step(NamedTuple):
     """What one step drew for the rows that were still going, as long as there were any."""
 
     row_B: torch.Tensor
-    tokens_B: torch.Tensor
-    logp_B: torch.Tensor
-    tie_B: torch.Tensor
+    drawn: Draw
     ended_B: torch.Tensor
     raw_B: torch.Tensor | None
 
 
 def _put_together(steps: Sequence[_Step], rows: int, limit: int) -> _Drawn:
     row_N = torch.cat([step.row_B for step in steps])
-    tokens_N = torch.cat([step.tokens_B for step in steps])
-    logp_N = torch.cat([step.logp_B for step in steps])
-    tie_N = torch.cat([step.tie_B for step in steps])
+    drawn_N = Draw(*(torch.cat(found) for found in zip(*(step.drawn for step in steps), strict=True)))
+    logp_N, tie_N = settle(drawn_N)
     ended_N = torch.cat([step.ended_B for step in steps])
     at_N = torch.cat([torch.full_like(step.row_B, at) for at, step in enumerate(steps)])
     drawn = _Drawn(
@@ -66,7 +58,7 @@ def _put_together(steps: Sequence[_Step], rows: int, limit: int) -> _Drawn:
         length_B=row_N.new_zeros(rows).index_add_(0, row_N, torch.ones_like(row_N)),
         stopped_B=row_N.new_zeros(rows).index_add_(0, row_N, ended_N.long()).bool(),
     )
-    drawn.tokens_BT[row_N, at_N] = tokens_N
+    drawn.tokens_BT[row_N, at_N] = drawn_N.tokens_B
     drawn.logp_BT[row_N, at_N] = logp_N
     if steps[0].raw_B is not None:
         drawn.raw_BT[row_N, at_N] = torch.cat([step.raw_B for step in steps if step.raw_B is not None])
@@ -138,10 +130,10 @@ class LocalSampler:
     def _draw_all(self, rows: list[_Row], encoded: list[list[int]], params: SamplingParams) -> _Drawn:
         policy, device, limit = self.policy, self.policy.device, params.max_new_tokens
         place = {prompt: at for at, prompt in enumerate(dict.fromkeys(row.prompt for row in rows))}
-        hidden_BD, decoding = prefill(policy, [encoded[prompt] for prompt in place], limit)
+        logits_BV, decoding = prefill(policy, [encoded[prompt] for prompt in place], limit)
         index_B = torch.tensor([place[row.prompt] for row in rows], device=device)
         decoding.select(index_B)
-        logits_BV = policy.logits(hidden_BD)[index_B]
+        logits_BV = logits_BV[index_B]
 
         uniform_TB = torch.zeros(limit, len(rows), dtype=torch.float64)
         if params.temperature > 0:
@@ -161,7 +153,8 @@ class LocalSampler:
         stop_B = ban_B = torch.zeros(len(rows), dtype=torch.long, device=device)
         for at in range(limit):
             banned_BV = ban.marked_SV[ban_B] if ban is not None else None
-            tokens_B, logp_B, tie_B = draw(logits_BV, uniform_TB[at].index_select(0, live_B), params, banned_BV)
+            drawn = draw(logits_BV, uniform_TB[at].index_select(0, live_B), params, banned_BV)
+            tokens_B = drawn.tokens_B
             raw_B = logits_BV.gather(1, tokens_B[:, None])[:, 0].float() if params.raw_logits else None
             ended_B = ends_V[tokens_B]
             if ban is not None:
@@ -169,7 +162,7 @@ class LocalSampler:
             if stops is not None:
                 ended_B = ended_B | stops.marked_SV[stop_B, tokens_B]
                 stop_B = stops.next_SV[stop_B, tokens_B]
-            steps.append(_Step(live_B, tokens_B, logp_B, tie_B, ended_B, raw_B))
+            steps.append(_Step(live_B, drawn, ended_B, raw_B))
             # The one point of a step at which the host waits for the device.
             ended = int(ended_B.sum())
             if ended == len(live_B) or at + 1 == limit:
@@ -179,7 +172,7 @@ class LocalSampler:
                 decoding.select(going_B)
                 live_B, tokens_B = live_B[going_B], tokens_B[going_B]
                 stop_B, ban_B = stop_B[going_B], ban_B[going_B]
-            logits_BV = policy.logits(decoding.step(tokens_B))
+            logits_BV = decoding.step(tokens_B)
         return _put_together(steps, len(rows), limit)
 
     def _known(self, size: int) -> Vocabulary:
@@ -216,56 +209,3 @@ class LocalSampler:
             written = token_bytes(self.policy.tokenizer)
             text = b"".join(written[token] for token in ids).decode(errors="replace")
         return text[: min((at for string in stop if (at := text.find(string)) >= 0), default=None)]
-
-
-def draw(
-    logits_BV: torch.Tensor,
-    uniforms_B: torch.Tensor,
-    params: SamplingParams,
-    banned_BV: torch.Tensor | None = None,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """One token per row by inverting the cumulative distribution at the row's uniform number.
-
-    Args:
-        logits_BV: raw logits.
-        uniforms_B: float64 in [0, 1).
-        banned_BV: tokens that are not drawn (bool); the others share their probability. At least one per row is free.
-
-    Returns:
-        tokens [B] (long), their log-probabilities [B] under logits / temperature before bans and top-p (float32), and
-        whether the draw lay so close to an edge that rounding decides it [B] (bool).
-    """
-    logits = logits_BV.float()
-    if params.temperature == 0:
-        free = logits if banned_BV is None else logits.masked_fill(banned_BV, -torch.inf)
-        top = free.topk(2, dim=-1)
-        tokens = top.indices[:, 0]
-        logp = logits.log_softmax(-1).gather(1, tokens[:, None])[:, 0]
-        return tokens, logp, top.values[:, 0] - top.values[:, 1] < GREEDY_GAP
-    if params.temperature != 1:
-        logits = logits / params.temperature
-    free = logits if banned_BV is None else logits.masked_fill(banned_BV, -torch.inf)
-    top_B1 = free.amax(-1, keepdim=True)
-    # Probabilities times a constant: what they are divided by is the last edge.
-    probs = (free - top_B1).exp_()
-    log_total_B1 = None
-    if banned_BV is not None or params.top_p < 1:
-        log_total_B1 = logits.logsumexp(-1, keepdim=True)
-    tie_B = torch.zeros(len(probs), dtype=torch.bool, device=probs.device)
-    if params.top_p < 1:
-        ranked, order = (probs / probs.sum(-1, keepdim=True)).double().sort(dim=-1, descending=True)
-        before = ranked.cumsum(-1) - ranked
-        probs = probs.masked_fill((before >= params.top_p).gather(1, order.argsort(-1)), 0.0)
-        # Where rounding decides whether a token of some weight is in the nucleus, it may decide the draw too.
-        tie_B = (((before - params.top_p).abs() < EDGE) & (ranked > EDGE)).any(-1)
-    edges = probs.cumsum(-1, dtype=torch.float64)
-    total_B1 = edges[:, -1:]
-    # The largest double below 1 keeps the target below the last edge, past which there is no token.
-    target = uniforms_B.to(edges.device)[:, None] * (total_B1 * _BELOW_ONE)
-    tokens = torch.searchsorted(edges, target, right=True)
-    upper = edges.gather(1, tokens)
-    room = torch.minimum(upper - target, target - upper + probs.gather(1, tokens))
-    tie_B |= (room < EDGE * total_B1)[:, 0]
-    if log_total_B1 is None:
-        log_total_B1 = top_B1 + total_B1.log()
-    return tokens[:, 0], (logits.gather(1, tokens) - log_total_B1)[:, 0].float(), tie_B
