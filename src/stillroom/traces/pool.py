@@ -66,18 +66,19 @@ class Pool:
         """All rows as columns that are read only when a query needs them."""
         return pl.concat([s.lazy() if isinstance(s, pl.DataFrame) else store.scan(s) for s in self.sources])
 
-    def columns(self, *names: str, rows: I64 | None = None) -> pl.DataFrame:
-        """The column ``row`` and the named ones.
+    def columns(self, *columns: str | pl.Expr, rows: I64 | None = None) -> pl.DataFrame:
+        """The column ``row`` and the given ones.
 
         Args:
-            names: columns of the store.
+            columns: names of the store's, or expressions of them that work row by row.
             rows: which rows, ascending; all when None.
         """
-        taken = [part.select(pl.Series("row", row), *names) for row, part in self._parts(names, rows) if len(row)]
+        exprs = [pl.col(column) if isinstance(column, str) else column for column in columns]
+        names = sorted({name for expr in exprs for name in expr.meta.root_names()})
+        taken = [part.select(pl.Series("row", row), *exprs) for row, part in self._parts(names, rows) if len(row)]
         if taken:
-            return pl.concat(taken, rechunk=True)
-        schema = self.lazy.collect_schema()
-        return pl.DataFrame(schema={"row": pl.Int64} | {name: schema[name] for name in names})
+            return pl.concat(taken)
+        return self.lazy.head(0).select(pl.lit(0, pl.Int64).alias("row"), *exprs).collect()
 
     def texts(self, rows: I64 | None = None) -> Iterator[Chunk]:
         """The questions and responses of the given rows (ascending; all when None), in order."""

@@ -11,6 +11,7 @@ from stillroom.traces.store import squeezed
 KEYS = ("task", "problem_id")
 """A problem: ids are unique within their task."""
 
+_ROWS_AT_ONCE = 1_000_000
 _FAILED = ("error", "timeout", "filtered")
 
 
@@ -33,15 +34,29 @@ def problem_stats(traces: Pool | pl.DataFrame, *, by_sampler: bool = True) -> pl
     """
     pool = as_pool(traces)
     keys = [*KEYS, *(["sampler"] if by_sampler else [])]
-    correct = pl.col("correct").sort_by("round", "index", maintain_order=True).drop_nulls()
     hashes = [chunk.response.to_frame("r").select(squeezed(pl.col("r")).hash())["r"] for chunk in pool.texts()]
-    columns = pool.columns(*keys, "level", "correct", "score", "completion_tokens", "finish", "round", "index")
+    # Few different texts stand in many rows: their numbers take a quarter of the memory.
+    numbered = [pl.col(key).cast(pl.Categorical) for key in keys]
+    names = ("level", "correct", "score", "completion_tokens", "round", "index")
+    columns = pool.columns(*numbered, *names, (pl.col("finish") == "length").alias("truncated")).with_columns(
+        pl.Series("response", np.concatenate([np.zeros(0, dtype=np.uint64), *hashes]))
+    )
+    del hashes
+    # A part of the problems at a time, because grouping takes several times the room of what it groups.
+    parts = -(-pool.height // _ROWS_AT_ONCE) or 1
+    part = pl.col("problem_id").to_physical() % parts
+    found = [_by_problem(columns.filter(part == number), keys) for number in range(parts)]
+    return pl.concat(found).sort("row").drop("row").with_columns(pl.col(keys).cast(pl.String))
+
+
+def _by_problem(columns: pl.DataFrame, keys: list[str]) -> pl.DataFrame:
+    """`problem_stats` of some columns, and ``row``, the first of each group."""
+    correct = pl.col("correct").sort_by("round", "index", maintain_order=True).drop_nulls()
     return (
         columns.lazy()
-        .with_columns(pl.Series("__response", np.concatenate([np.zeros(0, dtype=np.uint64), *hashes])))
         .group_by(keys, maintain_order=True)
         .agg(
-            pl.col("level").first(),
+            pl.col("row", "level").first(),
             pl.len().cast(pl.Int64).alias("n_trials"),
             pl.col("correct").count().cast(pl.Int64).alias("n_judged"),
             pl.col("correct").sum().cast(pl.Int64).alias("n_correct"),
@@ -51,14 +66,15 @@ def problem_stats(traces: Pool | pl.DataFrame, *, by_sampler: bool = True) -> pl
             # Polars gives 0 for the spread of nothing in some plans.
             pl.when(pl.col("score").count() > 0).then(pl.col("score").std(ddof=0)).alias("sigma"),
             pl.col("completion_tokens").mean().alias("mean_completion_tokens"),
-            (pl.col("__response").n_unique() / pl.len()).alias("distinct_ratio"),
+            (pl.col("response").n_unique() / pl.len()).alias("distinct_ratio"),
             pl.when(correct.any()).then(correct.arg_max().cast(pl.Int64) + 1).alias("tries_to_first"),
-            (pl.col("finish") == "length").mean().alias("truncated"),
+            pl.col("truncated").mean(),
         )
         .with_columns(
             pl.when(pl.col("mean_score") > 0).then(pl.col("sigma") / pl.col("mean_score")).alias("cv"),
         )
         .select(
+            "row",
             *keys,
             "level",
             "n_trials",
