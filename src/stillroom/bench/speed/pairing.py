@@ -62,6 +62,8 @@ class Bar:
     """Writes what all sides read (weights, rows) into a folder and returns the job, which is JSON."""
     aim: float | None = None
     """What we hope for beyond the target."""
+    least_ours: float | None = None
+    """A ``pass`` bar also needs this rate of our own, in `unit`."""
     equal: Mapping[str, float] = field(default_factory=dict)
     """Facts that every side must agree on, with the largest relative difference; 0: equal."""
     limit: str = ""
@@ -233,6 +235,7 @@ def compare(bar: Bar, done: Sequence[Sequence[Round]]) -> dict[str, Any]:
         "kind": bar.kind,
         "target": bar.target,
         "aim": bar.aim,
+        "least_ours": bar.least_ours,
         "unit": bar.unit,
         "ratio": best["ratio"],
         "ratio_wall": best["ratio_wall"],
@@ -240,7 +243,7 @@ def compare(bar: Bar, done: Sequence[Sequence[Round]]) -> dict[str, Any]:
         "ours": sides[0]["rate"],
         "peer": best["rate"],
         "peer_label": best["label"],
-        "passed": bar.kind == "aim" or best["ratio"] >= bar.target,
+        "passed": bar.kind == "aim" or (best["ratio"] >= bar.target and sides[0]["rate"] >= (bar.least_ours or 0)),
         "flop_per_unit": median(flops) if flops else None,
         "rounds": len(done),
         "sides": sides,
