@@ -52,6 +52,47 @@ def verifier(
     )
 
 
+@app.command("hard-pairs")
+def hard_pairs(out: Out, as_json: AsJson = False) -> None:
+    """Judge pairs of gold and answer that fool verifiers, with the truth about each, ours beside math-verify.
+
+    Example: stillroom bench hard-pairs --out hard-pairs.json
+    """
+    from stillroom.bench.hard_pairs import measure
+
+    result = measure()
+    tracker, own = result["tracker"], result["own"]
+    _write(
+        out,
+        result,
+        as_json,
+        f"{tracker['ours_as_given']} of math-verify's {tracker['pairs']} hard pairs right "
+        f"(math-verify {tracker['math_verify_as_given']}); of our {own['pairs']}, {own['ours_as_given']} "
+        f"(math-verify {own['math_verify_as_given']})",
+    )
+
+
+@app.command("math-verify")
+def math_verify(
+    data: Annotated[Path, typer.Option(metavar="DIR", help="Folder that holds gsm8k/ and math/math500.jsonl.")],
+    out: Out,
+    as_json: AsJson = False,
+) -> None:
+    """Compare our verdicts with math-verify's on recorded answers and MATH-500, and list every difference; minutes.
+
+    Example: stillroom bench math-verify --data ../data --out agreement.json
+    """
+    from stillroom.bench.math_verify_agreement import measure
+
+    result = measure(data)
+    _write(
+        out,
+        result,
+        as_json,
+        f"{result['pairs']:,} pairs, the same verdict on {result['agree']:,}; the others: {result['who_is_right']}",
+    )
+
+
 @app.command()
 def importance(
     model: Annotated[str, typer.Option(metavar="MODEL", help="proxy:NAME, a checkpoint folder, or a hub id.")],
@@ -121,6 +162,41 @@ def speed(
                 f"{wanted.name}: {result['ratio']:.2f} × {result['peer_label']} (target {wanted.target}: {verdict}); "
                 f"{result['ours']:,.0f} beside {result['peer']:,.0f} {wanted.unit}"
             )
+    if as_json:
+        emit_json(results)
+    if not all(result["passed"] for result in results):
+        raise typer.Exit(1)
+
+
+@app.command("traces")
+def trace_pipeline(
+    problems: Annotated[
+        list[int], typer.Option(min=1, help="Of eight traces; repeat it to compare sizes with the first.")
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Each size becomes DIR/traces-SIZE.json.")] = Path(
+        "results/speed"
+    ),
+    as_json: AsJson = False,
+) -> None:
+    """Time statistics, duplicates, contamination and selection on made-up traces; 1 GB of disk per million of them.
+
+    Example: stillroom bench traces --problems 125000 --problems 1250000
+    """
+    from stillroom.bench.speed.traces import measure_scale
+    from stillroom.cli.show import emit, emit_json, progress_bars
+    from stillroom.io import write_json
+
+    results = []
+    with progress_bars(quiet=as_json) as progress:
+        for result in measure_scale(problems):
+            write_json(out / f"{result['bar']}.json", result)
+            results.append(result)
+            progress("sizes", len(results), len(problems))
+            if not as_json:
+                emit(
+                    f"{result['bar']}: {result['wall_s']:.0f} s, {result['cpu_s']:.0f} CPU-s, "
+                    f"{result['peak_gb']:.2f} GB at most; {'passed' if result['passed'] else 'missed'}"
+                )
     if as_json:
         emit_json(results)
     if not all(result["passed"] for result in results):
