@@ -19,7 +19,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from importlib.metadata import distributions
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -32,7 +32,7 @@ ENVIRONMENT = {
 }
 """One thread, no network. Models this small lose to thread hand-over, and shared cores make it worse."""
 
-PACKAGES = {
+PACKAGES = (
     "accelerate",
     "datasets",
     "datasketch",
@@ -46,7 +46,7 @@ PACKAGES = {
     "torch",
     "transformers",
     "trl",
-}
+)
 """Whose versions are worth a line in the result."""
 
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -133,10 +133,9 @@ def _children(process: int) -> list[int]:
 
 def _versions() -> dict[str, str]:
     found = {"python": sys.version.split()[0]}
-    for package in distributions():
-        name = str(package.metadata["Name"]).lower().replace("_", "-")
-        if name in PACKAGES:
-            found[name] = package.version
+    for name in PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
     return found
 
 
