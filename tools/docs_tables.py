@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from stillroom.bench.speed.report import page as speed
 from stillroom.methods.registry import CORE_RECIPES, catalogue, families
 from stillroom.report import board
 
@@ -46,9 +47,14 @@ def board_page() -> str:
     return board(ROOT / "results")
 
 
+def speed_page() -> str:
+    """The page of measured speed."""
+    return speed(ROOT / "results" / "speed")
+
+
 BLOCKS = {"count": count, "methods": methods}
 PAGES = ("README.md", "docs/index.md", "docs/methods.md")
-WHOLE_PAGES = {"docs/board.md": board_page}
+WHOLE_PAGES = {"docs/board.md": board_page, "docs/speed.md": speed_page}
 
 
 def renewed(text: str) -> str:
