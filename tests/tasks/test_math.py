@@ -200,25 +200,6 @@ DIFFERENT = [
     (r"\pi", "10^{10^{10}}"),
 ]
 
-# Fifteen pairs from the issue tracker of math-verify, as they stand there: (gold, answer, truth).
-TRACKER = [
-    (r"$\frac{1}{2^{99}}$", r"$\frac{1}{2^{98}}$", False),
-    (r"$\frac{1}{2004!}$", r"$\frac{1}{2006!}$", False),
-    (r"$1 - \frac{1}{\mathrm{e}}$", r"$1 + \frac{1}{\mathrm{e}}$", False),
-    ("$12:00$", "$1:00$", False),
-    (r"$19, 46, \text{ and } 82$", "$21, 36, and 82$", False),
-    (r"$\pm 2021$", "$2021$", False),
-    ("3*x-1*y+13=0", "3x + 4y + 14=0", False),
-    ("$4$", r"$4\sqrt(2)$", False),
-    (r"$\text{13}$", "$13$", True),
-    ("$0 < x < 12.5$", "$(0, 12.5)$", True),
-    ("$(0, 12.5)$", "$0 < x < 12.5$", True),
-    ("$2x+4y-3=0$", r"$y = -\frac{1}{2}x + \frac{3}{4}$", True),
-    (r"\boxed{e^{16} - 1}", r"\boxed{-1 + exp(16)}", True),
-    (r"\boxed{\frac{\pi}{2}}", r"\boxed{pi/2}", True),
-    (r"$-2\pi$", "$-2*pi$", True),
-]
-
 
 def problem(gold: str | None, options: tuple[str, ...] = ()) -> Problem:
     return Problem(id="p", task="t", messages=(Message(role="user", content="?"),), reference=gold, options=options)
@@ -232,11 +213,6 @@ def test_equal(gold: str, answer: str) -> None:
 @pytest.mark.parametrize(("gold", "answer"), DIFFERENT)
 def test_different(gold: str, answer: str) -> None:
     assert compare(gold, answer).equal is False
-
-
-@pytest.mark.parametrize(("gold", "answer", "truth"), TRACKER)
-def test_tracker_pairs(gold: str, answer: str, truth: bool) -> None:
-    assert compare(gold, answer).equal is truth
 
 
 @pytest.mark.parametrize("gold", sorted({gold for gold, _ in EQUAL}))
