@@ -23,12 +23,12 @@ def map_rows(job: dict[str, Any]) -> Callable[[], dict[str, Any]]:
     rows = datasets.Dataset.from_parquet(
         shards, columns=["taught"], cache_dir=str(Path(job["traces"]).parent / "cache")
     )
-    n, evaluation = job["n"], set()
-    for line in Path(job["evaluation"]).read_text(encoding="utf-8").splitlines():
-        evaluation.update(grams(json.loads(line), n))
+    n = job["n"]
+    questions = [json.loads(line) for line in Path(job["evaluation"]).read_text(encoding="utf-8").splitlines()]
 
     def work() -> dict[str, Any]:
         seen: set[bytes] = set()
+        evaluation = {gram for question in questions for gram in grams(question, n)}
 
         def row(taught: list[dict[str, Any]]) -> dict[str, Any]:
             question, response = taught[0]["text"], taught[-1]["text"]

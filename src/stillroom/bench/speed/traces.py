@@ -39,8 +39,8 @@ REASONS = {
 
 
 def map_job(folder: Path) -> dict[str, Any]:
-    """40,000 traces, and the evaluation problems that some of them leak."""
-    write(folder, 5_000)
+    """80,000 traces, and the evaluation problems that some of them leak."""
+    write(folder, 10_000)
     write_evaluation(folder)
     return {"traces": str(folder / "traces"), "evaluation": str(folder / "evaluation.jsonl"), "n": NGRAM}
 
@@ -101,7 +101,7 @@ BARS = (
         ),
         job=map_job,
         equal={"repeated": 0, "leaked": 0, "digest": 0},
-        limit="white-space normalisation by regular expression and the cutting of questions into words",
+        limit="reading and decompressing the texts, and white-space normalisation by a regular expression",
     ),
 )
 
