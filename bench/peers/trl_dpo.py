@@ -3,8 +3,8 @@
 Settings: `precompute` has the trainer compute the reference's log-probabilities before the rounds.
 """
 
-import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 
@@ -26,7 +26,7 @@ def train(job: dict[str, Any]) -> Callable[[], dict[str, Any]]:
         model=model,
         ref_model=reference,
         args=DPOConfig(
-            output_dir=tempfile.mkdtemp(),
+            output_dir=str(Path(job["model"]).parent / "trainer"),
             beta=job["beta"],
             max_length=None,
             precompute_ref_log_probs=job.get("precompute", False),

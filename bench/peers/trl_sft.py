@@ -4,8 +4,8 @@ Settings: `lines` packs rows into lines of 512 (`packing=True`) and gives that m
 steps are as many as without, so that a step holds as many rows on average.
 """
 
-import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 
@@ -31,7 +31,7 @@ def train(job: dict[str, Any]) -> Callable[[], dict[str, Any]]:
         return SFTTrainer(
             model=model,
             args=SFTConfig(
-                output_dir=tempfile.mkdtemp(),
+                output_dir=str(Path(job["model"]).parent / "trainer"),
                 packing=lines is not None,
                 max_length=512,
                 per_device_train_batch_size=batch,
