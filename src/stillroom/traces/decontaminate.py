@@ -19,6 +19,7 @@ from stillroom.types import Problem
 
 How = Literal["ngram", "exact"]
 
+_PREFIX = np.uint64(64 - 22)
 _FOUND = {"row": pl.Int64, "evaluation_id": pl.String, "match": pl.String, "share": pl.Float64}
 
 
@@ -68,6 +69,8 @@ class Finder:
         long = (length[evaluation.row] >= n) & (how == "ngram")
         self._hashes, first = np.unique(evaluation.hash[long], return_index=True)
         self._owner = evaluation.row[long][first]
+        self._prefixes = np.zeros(1 << 22, dtype=np.bool_)
+        self._prefixes[self._hashes >> _PREFIX] = True
         self._found = [pl.DataFrame(schema=_FOUND)]
 
     def add(self, chunk: Chunk) -> None:
@@ -100,8 +103,11 @@ class Finder:
     def _ngram_matches(self, chunk: Chunk) -> pl.DataFrame:
         mine = words(chunk.question + "\n" + chunk.response) if self.responses else chunk.asked
         theirs = grams(mine, self.n)
-        place = np.minimum(np.searchsorted(self._hashes, theirs.hash), len(self._hashes) - 1)
-        hits = np.flatnonzero(self._hashes[place] == theirs.hash)
+        # Almost no n-gram is one of theirs, which the first bits of its hash mostly tell without a search.
+        maybe = np.flatnonzero(self._prefixes[theirs.hash >> _PREFIX])
+        place = np.minimum(np.searchsorted(self._hashes, theirs.hash[maybe]), len(self._hashes) - 1)
+        same = self._hashes[place] == theirs.hash[maybe]
+        hits, owners = maybe[same], self._owner[place[same]]
         rows, position = np.unique(theirs.row[hits], return_index=True)
         first = hits[position]
         height = len(chunk.row)
@@ -110,7 +116,7 @@ class Finder:
         return pl.DataFrame(
             {
                 "row": chunk.row[rows],
-                "evaluation_id": [self.problems[owner].id for owner in self._owner[place[first]].tolist()],
+                "evaluation_id": [self.problems[owner].id for owner in owners[position].tolist()],
                 "match": [spelled(mine, at, self.n) for at in theirs.word[first].tolist()],
                 "share": shares[rows],
             },

@@ -133,7 +133,8 @@ def _of_frame(frame: pl.DataFrame, names: Sequence[str], rows: I64) -> Iterator[
 def _of_shard(path: Path, names: Sequence[str], rows: I64) -> Iterator[tuple[I64, pl.DataFrame]]:
     """Only the row groups that hold one of the rows are read."""
     try:
-        with pq.ParquetFile(path) as file:
+        # Buffering ahead would hold on to all that was read of the shard until it is closed.
+        with pq.ParquetFile(path, pre_buffer=False) as file:
             groups = [file.metadata.row_group(i) for i in range(file.num_row_groups)]
             edges = np.concatenate([[0], np.cumsum([group.num_rows for group in groups])]).astype(np.int64)
             wanted = np.unique(np.searchsorted(edges, rows, side="right") - 1)

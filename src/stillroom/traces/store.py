@@ -134,7 +134,8 @@ def read_tables(*paths: Path | str) -> Iterator[pa.Table]:
     for path in paths_of(*paths):
         _check(path)
         try:
-            with pq.ParquetFile(path) as file:
+            # Buffering ahead would hold on to all that was read of the shard until it is closed.
+            with pq.ParquetFile(path, pre_buffer=False) as file:
                 for batch in file.iter_batches(_ROWS_PER_GROUP):
                     yield pa.Table.from_batches([batch]).cast(SCHEMA)
         except (pa.ArrowException, OSError) as error:
