@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stillroom.bench.hard_pairs import TRACKER, HardPair
 from stillroom.chat import FORMATS, render
 from stillroom.tasks import choice, guard
 from stillroom.tasks.math import compare, compare_all, verify, verify_all
@@ -213,6 +214,11 @@ def test_equal(gold: str, answer: str) -> None:
 @pytest.mark.parametrize(("gold", "answer"), DIFFERENT)
 def test_different(gold: str, answer: str) -> None:
     assert compare(gold, answer).equal is False
+
+
+@pytest.mark.parametrize("pair", TRACKER, ids=lambda pair: pair.kind)
+def test_tracker_pairs(pair: HardPair) -> None:
+    assert compare(pair.gold, pair.answer).equal is pair.equal
 
 
 @pytest.mark.parametrize("gold", sorted({gold for gold, _ in EQUAL}))
