@@ -262,6 +262,12 @@ def fresh(policy: Policy, dtype: torch.dtype = torch.float32) -> Policy:
     return make_policy(copy.deepcopy(policy.model).to(dtype), policy.tokenizer, source=policy.source)
 
 
+def all_states(policy: Policy, ids_BT: torch.Tensor) -> torch.Tensor:
+    """Hidden states [B, T, D] of rows without padding."""
+    row_BT = torch.arange(len(ids_BT))[:, None].expand_as(ids_BT)
+    return policy.states(ids_BT, row_BT, torch.ones_like(ids_BT, dtype=torch.bool)).view(*ids_BT.shape, -1)
+
+
 def taught(policy: Policy, question: str, answer: str, weight: float = 1.0) -> Tokenised:
     """A question and its answer as a training example."""
     segments = [Segment(role="user", text=question), Segment(role="assistant", text=answer, weight=weight)]

@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import fixtures_models
 from fixtures_distill import FLAGS, CommandLine, small, write_student
+from fixtures_models import all_states
 from samplers import fault_server
 from stillroom.chat import ask, get_format
 from stillroom.errors import BudgetExceeded, UserError
@@ -71,7 +72,7 @@ def test_the_student_opens_in_plain_transformers_with_the_same_logits(finished: 
     )
     ids = tokenizer(text, return_tensors="pt").input_ids
     with torch.no_grad():
-        assert torch.equal(model(ids).logits[0], ours.logits(ours.hidden(ids)[0]))
+        assert torch.equal(model(ids).logits[0], ours.logits(all_states(ours, ids)[0]))
     assert model.generation_config.eos_token_id == tokenizer.eos_token_id
     assert not list(folder.glob("*.bin"))
 
@@ -442,4 +443,4 @@ def test_both_layouts_with_their_own_tokenizer_and_template(make: Any, tmp_path:
     assert ours.stop_ids == policy.stop_ids
     ids = torch.arange(20)[None]
     with torch.no_grad():
-        assert torch.equal(model(ids).logits[0], ours.logits(ours.hidden(ids)[0]))
+        assert torch.equal(model(ids).logits[0], ours.logits(all_states(ours, ids)[0]))

@@ -246,7 +246,8 @@ def test_an_adapter_is_its_own_reference() -> None:
     ours = learner.forward_backward(rows)
     assert ours < math.log(2)
     explicit = Learner(policy, DPO(), reference=untouched)
-    assert explicit.forward_backward(rows) == pytest.approx(ours, rel=1e-9)
+    # With an adapter the module is called, whose norms are taken in float32 whatever the weights are.
+    assert explicit.forward_backward(rows) == pytest.approx(ours, rel=1e-7)
 
 
 OBJECTIVES = [REDI(), SimPO(), DPO(), RRHF(), PRO()]

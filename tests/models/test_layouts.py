@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, Gemma2Config, Gemma2ForCausalLM, MambaConfig, MambaForCausalLM
 
-from fixtures_models import SIX, fresh, gemma_policy, gemma_tokenizer, neox_tokenizer, rows
+from fixtures_models import SIX, all_states, fresh, gemma_policy, gemma_tokenizer, neox_tokenizer, rows
 from stillroom.errors import CheckpointError
 from stillroom.learn.learner import Learner
 from stillroom.learn.objectives.sft import SFT
@@ -34,7 +34,7 @@ def test_a_trained_step_is_kept_and_reopens_in_plain_transformers(policy: Callab
     ids = torch.tensor([taught[3].tokens.ids])
     with torch.no_grad():
         plain = AutoModelForCausalLM.from_pretrained(tmp_path / "student")(ids).logits
-        ours = learner.policy.logits(learner.policy.hidden(ids)[0])
+        ours = learner.policy.logits(all_states(learner.policy, ids)[0])
     torch.testing.assert_close(ours, plain[0], rtol=1e-5, atol=1e-5)
 
     again, extra = Learner.restore(tmp_path / "student", SFT())
@@ -75,7 +75,7 @@ def test_half_precision_has_the_logits_of_the_model(policy: Callable[[], Policy]
     ids = torch.tensor([rows(ours, 1)[0].tokens.ids])
     with torch.no_grad():
         theirs = ours.model(ids).logits[0].bfloat16()
-        torch.testing.assert_close(ours.logits(ours.hidden(ids)[0]), theirs)
+        torch.testing.assert_close(ours.logits(all_states(ours, ids)[0]), theirs)
         logits, decoding = prefill(ours, ids[:, :-1].tolist(), 1)
         logits = decoding.step(ids[:, -1])
         torch.testing.assert_close(logits[0], theirs[-1], rtol=0.1, atol=0.1)

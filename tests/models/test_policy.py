@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from fixtures_models import SIX, fresh, llama_policy, qwen2_policy, qwen2_tokenizer, taught
+from fixtures_models import SIX, all_states, fresh, llama_policy, qwen2_policy, qwen2_tokenizer, taught
 from stillroom.chat import render_chat
 from stillroom.errors import CheckpointError, UserError
 from stillroom.models.policy import Policy, Sidecar, load_policy, make_policy, require_prompt_fits, save_policy
@@ -59,7 +59,7 @@ def test_hidden_states_and_head_give_the_model_logits(policy: Callable[[], Polic
     ours = policy()
     ids = taught(ours, "what?", "42").ids
     with torch.no_grad():
-        found = ours.logits(ours.hidden(torch.tensor([ids]))[0])
+        found = ours.logits(all_states(ours, torch.tensor([ids]))[0])
     torch.testing.assert_close(found, logits_of(ours.model, ids), rtol=1e-5, atol=1e-5)
 
 

@@ -42,7 +42,7 @@ _STATIC_ROPES = ("default", "linear", "llama3")
 
 
 class _Layer(NamedTuple):
-    """Weights as they lie in the module, matrices transposed by view; but norms are multiplied by sqrt(D)."""
+    """Weights as they lie in the module, matrices transposed by view."""
 
     norm_D: torch.Tensor
     query: torch.Tensor
@@ -63,14 +63,20 @@ class Parts(NamedTuple):
     layers: tuple[_Layer, ...]
     head_VD: torch.Tensor
     norm_D: torch.Tensor
-    """Multiplied by sqrt(D)."""
-    epsilon: torch.Tensor
-    """``sqrt(D eps)``."""
+    eps: float
     frequencies: torch.Tensor
     rope_scale: float
     heads: int
     kv_heads: int
     head_dim: int
+
+    def rotation(self, positions: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Cosines and sines [T, E] of the first positions, such that ``x cos + roll(x, E / 2) sin`` is x rotated."""
+        at_T = torch.arange(positions, device=self.frequencies.device)
+        angle = at_T[:, None].float() * self.frequencies.float()
+        cos, sin = angle.cos() * self.rope_scale, angle.sin() * self.rope_scale
+        dtype = self.embedding_VD.dtype
+        return torch.cat((cos, cos), -1).to(dtype), torch.cat((-sin, sin), -1).to(dtype)
 
 
 def known_parts(model: PreTrainedModel) -> Parts | None:
@@ -94,8 +100,8 @@ def known_parts(model: PreTrainedModel) -> Parts | None:
         embedding_VD=body.embed_tokens.weight,
         layers=tuple(_layer(layer) for layer in body.layers),
         head_VD=model.get_output_embeddings().weight,
-        norm_D=body.norm.weight * math.sqrt(config.hidden_size),
-        epsilon=body.norm.weight.new_tensor(math.sqrt(config.hidden_size * config.rms_norm_eps)),
+        norm_D=body.norm.weight,
+        eps=body.norm.variance_epsilon,
         frequencies=rope.inv_freq,
         rope_scale=rope.attention_scaling,
         heads=config.num_attention_heads,
@@ -120,15 +126,14 @@ def _plain(model: torch.nn.Module, classes: frozenset[type]) -> bool:
 def _layer(layer: Any) -> _Layer:
     attention, mlp = layer.self_attn, layer.mlp
     read = (attention.q_proj, attention.k_proj, attention.v_proj)
-    scale = math.sqrt(layer.hidden_size)
     return _Layer(
-        layer.input_layernorm.weight * scale,
+        layer.input_layernorm.weight,
         read[0].weight.t(),
         read[1].weight.t(),
         read[2].weight.t(),
         (read[0].bias, read[1].bias, read[2].bias),
         attention.o_proj.weight.t(),
-        layer.post_attention_layernorm.weight * scale,
+        layer.post_attention_layernorm.weight,
         mlp.gate_proj.weight.t(),
         mlp.up_proj.weight.t(),
         mlp.down_proj.weight.t(),
@@ -140,13 +145,16 @@ class LlamaDecoding:
     """Rows under way over one static cache; texts are padded on the left, so that all rows write the same column."""
 
     parts: Parts
+    """With norms multiplied by sqrt(D)."""
+    epsilon: torch.Tensor
+    """``sqrt(D eps)``."""
     cache: torch.Tensor
     """[layer, key or value, B, K, T, E]; keys are rotated."""
     pad_B: torch.Tensor
     """Long; columns of padding before each row."""
     cos_TE: torch.Tensor
     sin_TE: torch.Tensor
-    """By position; with signs such that ``x cos + roll(x, E / 2) sin`` is x rotated."""
+    """See `Parts.rotation`."""
     hidden_BT: torch.Tensor | None
     """What is added to the scores of a column: minus infinity for padding; None where there is none."""
     width: int = 0
@@ -208,7 +216,7 @@ class LlamaDecoding:
         query = buffer[:, :heads].view(rows, columns, heads, size)
         attend = self._attend_one if columns == 1 else self._attend
         for number, layer in enumerate(parts.layers):
-            normed = _rms_norm(x, layer.norm_D, parts.epsilon)
+            normed = _rms_norm(x, layer.norm_D, self.epsilon)
             for out, weight, bias in zip(outs, (layer.query, layer.key, layer.value), layer.biases, strict=True):
                 torch.mm(normed, weight, out=out) if bias is None else torch.addmm(bias, normed, weight, out=out)
             torch.addcmul(turned * cos, turned.roll(size // 2, -1), sin, out=turned)
@@ -217,9 +225,9 @@ class LlamaDecoding:
                 # Nothing reads what earlier columns would make of the last layer.
                 query, x = query[:, -1:], x.view(rows, columns, -1)[:, -1]
             x = torch.addmm(x, attend(query, number), layer.out)
-            normed = _rms_norm(x, layer.mlp_norm_D, parts.epsilon)
+            normed = _rms_norm(x, layer.mlp_norm_D, self.epsilon)
             x = torch.addmm(x, F.silu(torch.mm(normed, layer.gate)).mul_(torch.mm(normed, layer.up)), layer.down)
-        return F.linear(_rms_norm(x, parts.norm_D, parts.epsilon), parts.head_VD)
+        return F.linear(_rms_norm(x, parts.norm_D, self.epsilon), parts.head_VD)
 
     def _single(self) -> OneRow:
         """Views of everything for one row."""
@@ -243,7 +251,7 @@ class LlamaDecoding:
             head_VD=_view(parts.head_VD),
             layers=layers,
             norm_D=_view(parts.norm_D),
-            epsilon=float(parts.epsilon) ** 2,
+            epsilon=float(self.epsilon) ** 2,
             cos_TE=_view(self.cos_TE),
             sin_TE=_view(self.sin_TE),
             hidden_T=None if self.hidden_BT is None else _view(self.hidden_BT[0]),
@@ -271,7 +279,7 @@ class LlamaDecoding:
         keys, values = keys[:, : self.width], values[:, : self.width]
         scale = 1 / math.sqrt(size)
         if self.hidden_BT is None:
-            unused = self.parts.epsilon
+            unused = self.epsilon
             scores = torch.baddbmm(unused, query, keys.transpose(1, 2), beta=0, alpha=scale)
         else:
             hidden = self.hidden_BT[:, None, : self.width].repeat_interleave(kv_heads, 0)
@@ -297,6 +305,7 @@ class LlamaDecoding:
         return found.transpose(1, 2).reshape(rows * columns, heads * size)
 
 
+@torch.no_grad()
 def start(parts: Parts, pad_B: torch.Tensor, columns: int) -> LlamaDecoding:
     """Rows of which nothing has been read yet.
 
@@ -305,18 +314,22 @@ def start(parts: Parts, pad_B: torch.Tensor, columns: int) -> LlamaDecoding:
         columns: most that will be read.
     """
     weight = parts.embedding_VD
-    at_T = torch.arange(columns, device=weight.device)
-    angle = at_T[:, None].float() * parts.frequencies.float()
-    cos, sin = angle.cos() * parts.rope_scale, angle.sin() * parts.rope_scale
+    cos_TE, sin_TE = parts.rotation(columns)
     hidden_BT = None
     if bool(pad_B.any()):
-        hidden_BT = (at_T < pad_B[:, None]).to(weight.dtype).mul_(torch.finfo(weight.dtype).min)
+        padding_BT = torch.arange(columns, device=weight.device) < pad_B[:, None]
+        hidden_BT = padding_BT.to(weight.dtype).mul_(torch.finfo(weight.dtype).min)
+    scale = math.sqrt(weight.shape[1])
+    layers = [
+        layer._replace(norm_D=layer.norm_D * scale, mlp_norm_D=layer.mlp_norm_D * scale) for layer in parts.layers
+    ]
     return LlamaDecoding(
-        parts=parts,
+        parts=parts._replace(layers=tuple(layers), norm_D=parts.norm_D * scale),
+        epsilon=weight.new_tensor(math.sqrt(parts.eps) * scale),
         cache=weight.new_empty(len(parts.layers), 2, len(pad_B), parts.kv_heads, columns, parts.head_dim),
         pad_B=pad_B,
-        cos_TE=torch.cat((cos, cos), -1).to(weight.dtype),
-        sin_TE=torch.cat((-sin, sin), -1).to(weight.dtype),
+        cos_TE=cos_TE,
+        sin_TE=sin_TE,
         hidden_BT=hidden_BT,
     )
 

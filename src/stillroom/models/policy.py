@@ -15,6 +15,8 @@ from transformers.utils import logging as transformers_logging
 
 from stillroom.errors import CheckpointError, UserError
 from stillroom.io import read_json
+from stillroom.models.llama import known_parts
+from stillroom.models.llama_states import states
 from stillroom.seeds import digest
 from stillroom.types import Noun
 
@@ -69,16 +71,30 @@ class Policy:
     def num_parameters(self) -> int:
         return sum(p.numel() for p in self.model.parameters())
 
-    def hidden(self, ids_BT: torch.Tensor, positions_BT: torch.Tensor | None = None) -> torch.Tensor:
-        """Last hidden states [B, T, D] of right-padded ids; causal attention makes a padding mask unnecessary.
+    def states(
+        self,
+        ids_LT: torch.Tensor,
+        row_LT: torch.Tensor,
+        wanted_LT: torch.Tensor,
+        positions_LT: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Last hidden states [N, D] at the N places that are wanted, line by line.
 
         Args:
-            positions_BT: of packed lines: positions that start again at 0 with every row, so that a row sees itself
+            ids_LT: rows on lines, padded on the right; causal attention makes a padding mask unnecessary.
+            row_LT: number of the row that a token belongs to; -1 for padding.
+            wanted_LT: bool; never True for padding.
+            positions_LT: of packed lines: positions that start again at 0 with every row, so that a row sees itself
                 alone (`require_packing`).
         """
-        packing = {} if positions_BT is None else {"position_ids": positions_BT}
-        states: torch.Tensor = self.model.base_model(input_ids=ids_BT, use_cache=False, **packing).last_hidden_state
-        return states.to(self.model.dtype)  # Mamba sums in float32 and its head does not
+        parts = known_parts(self.model)
+        if parts is not None and self.model.dtype in (torch.float32, torch.float64):
+            real_LT = row_LT >= 0
+            lengths = row_LT[real_LT].unique_consecutive(return_counts=True)[1].tolist()
+            return states(parts, ids_LT[real_LT], lengths, wanted_LT[real_LT].nonzero()[:, 0])
+        packing = {} if positions_LT is None else {"position_ids": positions_LT}
+        found: torch.Tensor = self.model.base_model(input_ids=ids_LT, use_cache=False, **packing).last_hidden_state
+        return found[wanted_LT].to(self.model.dtype)  # Mamba sums in float32 and its head does not
 
     def logits(self, hidden_ND: torch.Tensor) -> torch.Tensor:
         """Logits [N, V] of hidden states [N, D], so that callers pay only for the positions they need."""

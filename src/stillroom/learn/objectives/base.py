@@ -46,20 +46,20 @@ class View:
 
     policy: Policy
     reference: Reference | None = None
-    _hidden: dict[int, torch.Tensor] = field(default_factory=dict)
+    _states: dict[int, torch.Tensor] = field(default_factory=dict)
 
-    def hidden(self, batch: Batch) -> torch.Tensor:
-        """Last hidden states [L, T, D]."""
-        if id(batch) not in self._hidden:
-            self._hidden[id(batch)] = self.policy.hidden(batch.ids_LT, batch.positions_LT)
-        return self._hidden[id(batch)]
+    def states(self, batch: Batch) -> torch.Tensor:
+        """Hidden states [N, D] from which the N tokens that carry a weight are predicted, line by line."""
+        if id(batch) not in self._states:
+            self._states[id(batch)] = _states(self.policy, batch)
+        return self._states[id(batch)]
 
     def logp_trained(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Log-probabilities [N] (float32 at least) and weights [N] of the N tokens that carry a weight, line by line.
 
         Logits are computed for these positions only.
         """
-        return _logp_trained(self.policy, self.hidden(batch), batch)
+        return _logp_trained(self.policy, self.states(batch), batch)
 
     def sequences(self, batch: Batch) -> Sequences:
         """Log-probability and length of every row; raises TrainingStopped naming a row without a trained token."""
@@ -70,17 +70,22 @@ class View:
         if self.reference is None:
             raise UserError("this objective needs a reference policy; give Learner(..., reference=...)")
         with torch.no_grad(), self.reference() as policy:
-            hidden = policy.hidden(batch.ids_LT, batch.positions_LT)
-            return _sequences(*_logp_trained(policy, hidden, batch), batch)
+            return _sequences(*_logp_trained(policy, _states(policy, batch), batch), batch)
 
 
-def _logp_trained(policy: Policy, hidden: torch.Tensor, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-    weights = batch.weights_LT[:, 1:]
-    keep = weights > 0
-    logits = policy.logits(hidden[:, :-1][keep])
+def _states(policy: Policy, batch: Batch) -> torch.Tensor:
+    """Of the tokens before those that carry a weight."""
+    before_LT = torch.zeros_like(batch.weights_LT, dtype=torch.bool)
+    before_LT[:, :-1] = batch.weights_LT[:, 1:] > 0
+    return policy.states(batch.ids_LT, batch.row_LT, before_LT, batch.positions_LT)
+
+
+def _logp_trained(policy: Policy, states_ND: torch.Tensor, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    keep_LT = batch.weights_LT > 0
+    logits = policy.logits(states_ND)
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    targets = batch.ids_LT[:, 1:][keep]
-    return -torch.nn.functional.cross_entropy(logits, targets, reduction="none"), weights[keep]
+    logp_N = -torch.nn.functional.cross_entropy(logits, batch.ids_LT[keep_LT], reduction="none")
+    return logp_N, batch.weights_LT[keep_LT]
 
 
 def _sequences(logp_N: torch.Tensor, weights_N: torch.Tensor, batch: Batch) -> Sequences:

@@ -1,0 +1,238 @@
+"""Hidden states of Llama and Qwen2 layouts with gradients, over the tokens there are: the fast path of training.
+
+Rows lie one after another without padding; only the scores of attention, which look at pairs of tokens, see rows on
+lines of equal length. Between the matrix products stand two functions with gradients of their own, as these products
+leave little to gain but in the passes over memory that surround them. What the last layer makes of a token that nobody
+asks for is not computed.
+
+Axes: N token, M token asked for, R row, T place on a line, D hidden, H query head, K key-value head, E head size.
+"""
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from stillroom.models.llama import Parts
+
+Weight = torch.Tensor
+
+
+def states(parts: Parts, ids_N: torch.Tensor, lengths: Sequence[int], wanted_M: torch.Tensor) -> torch.Tensor:
+    """Last hidden states [M, D].
+
+    Args:
+        ids_N: rows one after another.
+        lengths: of the rows.
+        wanted_M: long; places in `ids_N` whose states are asked for.
+    """
+    device = ids_N.device
+    lines = _Lines(lengths, device)
+    position_N = torch.cat([torch.arange(length) for length in lengths]).to(device)
+    cos, sin = parts.rotation(int(max(lengths)))
+    cos, sin = cos[position_N, None], sin[position_N, None]
+    x = F.embedding(ids_N, parts.embedding_VD)
+    for number, layer in enumerate(parts.layers):
+        turned = _Read.apply(
+            x, layer.norm_D, layer.query, layer.key, layer.value, *layer.biases, cos, sin, parts.heads, parts.eps
+        )
+        attended = lines.attend(cast(torch.Tensor, turned), parts.heads, parts.kv_heads)
+        if number + 1 == len(parts.layers):
+            attended, x = attended[wanted_M], x[wanted_M]
+        x = torch.addmm(x, attended, layer.out)
+        x = cast(torch.Tensor, _Mlp.apply(x, layer.mlp_norm_D, layer.gate, layer.up, layer.down, parts.eps))
+    return F.rms_norm(x, (x.shape[1],), parts.norm_D, parts.eps)
+
+
+class _Lines:
+    """Rows one after another, laid on lines in groups of like length, and taken up again."""
+
+    def __init__(self, lengths: Sequence[int], device: torch.device) -> None:
+        starts = list(itertools.accumulate(lengths, initial=0))
+        tokens, slots = [], []
+        self.shapes: list[tuple[int, int]] = []
+        """Rows and places of each group."""
+        laid = 0
+        for group in _groups(lengths):
+            length_R, start_R = (torch.tensor([found[row] for row in group]) for found in (lengths, starts))
+            place_T = torch.arange(int(length_R[0]))
+            real_RT = place_T < length_R[:, None]
+            # Padding shows the row's first token; no token before it looks there.
+            token_RT = start_R[:, None] + place_T * real_RT
+            tokens.append(token_RT.view(-1))
+            slots.append(torch.stack([token_RT[real_RT], laid + real_RT.view(-1).nonzero()[:, 0]]))
+            self.shapes.append((len(group), len(place_T)))
+            laid += real_RT.numel()
+        token_M, slot_M = torch.cat(slots, 1)
+        self._token, self._slot = torch.cat(tokens).to(device), slot_M[token_M.argsort()].to(device)
+        self.in_place = len(self.shapes) == 1 and laid == starts[-1] and bool((self._slot == self._token).all())
+
+    def attend(self, turned: torch.Tensor, heads: int, kv_heads: int) -> torch.Tensor:
+        """Causal attention within rows: from queries, keys and values [N, H + 2 K, E] to [N, H E]."""
+        size = turned.shape[-1]
+        flat = turned.flatten(1)
+        if not self.in_place:
+            flat = cast(torch.Tensor, _Lay.apply(flat, self._token, self._slot))
+        found = []
+        for shape, part in zip(self.shapes, flat.split([rows * places for rows, places in self.shapes]), strict=True):
+            laid = part.view(*shape, -1, size).transpose(1, 2)
+            query, key, value = laid.split([heads, kv_heads, kv_heads], dim=1)
+            out = F.scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=heads != kv_heads)
+            found.append(out.transpose(1, 2).reshape(-1, heads * size))
+        flat = torch.cat(found)
+        return flat if self.in_place else cast(torch.Tensor, _TakeUp.apply(flat, self._slot))
+
+
+def _groups(lengths: Sequence[int]) -> list[list[int]]:
+    """Rows by length, longest first, cut where a line would hold more than a fifth of padding."""
+    groups: list[list[int]] = []
+    for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
+        if groups and lengths[row] >= 0.8 * lengths[groups[-1][0]]:
+            groups[-1].append(row)
+        else:
+            groups.append([row])
+    return groups
+
+
+class _Lay(torch.autograd.Function):
+    """Tokens to places on lines; what padding receives comes from no gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, flat: torch.Tensor, token: torch.Tensor, slot: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(slot)
+        return flat.index_select(0, token)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        return grad.index_select(0, *ctx.saved_tensors), None, None
+
+
+class _TakeUp(torch.autograd.Function):
+    """Places on lines to tokens."""
+
+    @staticmethod
+    def forward(ctx: Any, laid: torch.Tensor, slot: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(slot)
+        ctx.places = len(laid)
+        return laid.index_select(0, slot)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
+        (slot,) = ctx.saved_tensors
+        return grad.new_zeros(ctx.places, grad.shape[1]).index_copy_(0, slot, grad), None
+
+
+class _Read(torch.autograd.Function):
+    """Norm, then queries, keys and values [N, H + 2 K, E], the first two rotated."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: torch.Tensor,
+        norm_D: Weight,
+        query: Weight,
+        key: Weight,
+        value: Weight,
+        query_bias: Weight | None,
+        key_bias: Weight | None,
+        value_bias: Weight | None,
+        cos: torch.Tensor,
+        sin: torch.Tensor,
+        heads: int,
+        eps: float,
+    ) -> torch.Tensor:
+        scale, normed = _norm(x, norm_D, eps)
+        size = cos.shape[-1]
+        weights, biases = (query, key, value), (query_bias, key_bias, value_bias)
+        found = x.new_empty(len(x), sum(weight.shape[1] for weight in weights) // size, size)
+        for out, weight, bias in zip(_columns(found, weights), weights, biases, strict=True):
+            torch.mm(normed, weight, out=out) if bias is None else torch.addmm(bias, normed, weight, out=out)
+        turned = found[:, : heads + key.shape[1] // size]
+        torch.addcmul(turned * cos, turned.roll(size // 2, -1), sin, out=turned)
+        ctx.save_for_backward(x, norm_D, *weights, cos, sin, scale, normed)
+        return found
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        x, norm_D, query, key, value, cos, sin, scale, normed = ctx.saved_tensors
+        weights, needs = (query, key, value), ctx.needs_input_grad
+        size = cos.shape[-1]
+        edge = (query.shape[1] + key.shape[1]) // size
+        back = torch.empty_like(grad)
+        turned = grad[:, :edge]
+        # A rotation turned back: its sines change their sign.
+        torch.addcmul(turned * cos, turned.roll(size // 2, -1), sin, value=-1, out=back[:, :edge])
+        back[:, edge:] = grad[:, edge:]
+        parts = _columns(back, weights)
+        products = [_outer(part, normed) if needed else None for part, needed in zip(parts, needs[2:5], strict=True)]
+        sums = [part.sum(0) if needed else None for part, needed in zip(parts, needs[5:8], strict=True)]
+        grad_normed = parts[0] @ query.t()
+        grad_normed.addmm_(parts[1], key.t()).addmm_(parts[2], value.t())
+        grad_x, grad_norm = _norm_backward(grad_normed, x, norm_D, scale, needs[1])
+        return grad_x, grad_norm, *products, *sums, None, None, None, None
+
+
+class _Mlp(torch.autograd.Function):
+    """``x + down(silu(gate(norm(x))) up(norm(x)))``."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: torch.Tensor, norm_D: Weight, gate: Weight, up: Weight, down: Weight, eps: float
+    ) -> torch.Tensor:
+        scale, normed = _norm(x, norm_D, eps)
+        gated, upped = normed @ gate, normed @ up
+        active = F.silu(gated)
+        ctx.save_for_backward(x, norm_D, gate, up, down, scale, normed, gated, upped, active)
+        return torch.addmm(x, active * upped, down)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        x, norm_D, gate, up, down, scale, normed, gated, upped, active = ctx.saved_tensors
+        _, needs_norm, needs_gate, needs_up, needs_down, _ = ctx.needs_input_grad
+        grad_inner = grad @ down.t()
+        grad_down = _outer(grad, active * upped) if needs_down else None
+        grad_upped = active * grad_inner
+        grad_gated = torch.ops.aten.silu_backward(grad_inner.mul_(upped), gated)
+        grad_gate = _outer(grad_gated, normed) if needs_gate else None
+        grad_up = _outer(grad_upped, normed) if needs_up else None
+        grad_normed = (grad_gated @ gate.t()).addmm_(grad_upped, up.t())
+        grad_x, grad_norm = _norm_backward(grad_normed, x, norm_D, scale, needs_norm)
+        return grad_x.add_(grad), grad_norm, grad_gate, grad_up, grad_down, None
+
+
+def _columns(found: torch.Tensor, weights: Sequence[Weight]) -> tuple[torch.Tensor, ...]:
+    """Views [N, out] of the part of each weight in [N, H + 2 K, E]."""
+    return tuple(found.view(len(found), -1).split([weight.shape[1] for weight in weights], dim=1))
+
+
+def _outer(grad_NO: torch.Tensor, given_NI: torch.Tensor) -> torch.Tensor:
+    """Gradient of a weight [in, out] that lies in memory as the module's [out, in] does, so that it is not copied."""
+    return (grad_NO.t() @ given_NI).t()
+
+
+def _norm(x: torch.Tensor, weight_D: Weight, eps: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """``1 / sqrt(mean(x^2) + eps)`` [N, 1], and x times it and the weight."""
+    size = x.shape[1]
+    length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    scale = math.sqrt(size) / torch.hypot(length, length.new_tensor(math.sqrt(size * eps)))
+    return scale, (x * scale).mul_(weight_D)
+
+
+def _norm_backward(
+    grad: torch.Tensor, x: torch.Tensor, weight_D: Weight, scale: torch.Tensor, needs_weight: bool
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Gradients for x, in the memory of `grad`, and for the weight."""
+    unit = x * scale
+    product = grad * unit
+    grad_weight = product.sum(0) if needs_weight else None
+    # Not a matrix-vector product, whose rounding depends on where the weight lies: a restored run would end elsewhere.
+    along = product.mul_(weight_D).mean(-1, keepdim=True)
+    return grad.mul_(weight_D).addcmul_(unit, along, value=-1).mul_(scale), grad_weight
