@@ -24,6 +24,7 @@ _MAX_REPRESENTATIVES = 50
 _RESPONSE = np.uint64(0x5BD1E995_9E3779B1)
 _ODD = np.uint64(0x9E3779B97F4A7C15)
 _SEED = 1
+_PREFIX = np.uint64(64 - 22)
 
 
 def exact(traces: Pool | pl.DataFrame, *, whitespace: bool = False) -> pl.DataFrame:
@@ -242,21 +243,27 @@ def _buckets(bands: Iterable[U64]) -> tuple[I64, I64]:
     """
     members, numbers, known, count = [], [], np.zeros(0, dtype=np.uint64), 0
     for keys in bands:
-        order = np.argsort(keys, kind="stable")
-        start = np.flatnonzero(np.concatenate([[True], keys[order[1:]] != keys[order[:-1]]])) if len(keys) else order
-        size = np.diff(start, append=len(keys))
-        shared = (size > 1) & (keys[order[start]] != 0)
+        # Sorting values is many times faster than sorting positions: only those that may repeat are sorted by position.
+        ordered = np.sort(keys)
+        prefixes = np.zeros(1 << 22, dtype=np.bool_)
+        prefixes[ordered[1:][ordered[1:] == ordered[:-1]] >> _PREFIX] = True
+        some = np.flatnonzero(prefixes[keys >> _PREFIX] & (keys != 0))
+        order = some[np.argsort(keys[some], kind="stable")]
+        fresh = np.concatenate([[True], keys[order[1:]] != keys[order[:-1]]])[: len(order)]
+        start = np.flatnonzero(fresh)
+        size = np.diff(start, append=len(order))
+        shared = size > 1
         position = order[np.repeat(shared, size)]
         size = size[shared]
         first = np.cumsum(size) - size
         mixed = (position.astype(np.uint64) + np.uint64(1)) * _ODD
         mixed ^= mixed >> np.uint64(32)
         signature = np.add.reduceat(mixed * _RESPONSE, first) if len(first) else known[:0]
-        fresh = ~np.isin(signature, known)
-        known = np.concatenate([known, signature[fresh]])
-        members.append(position[np.repeat(fresh, size)])
-        numbers.append(np.repeat(np.arange(count, count + fresh.sum()), size[fresh]))
-        count += int(fresh.sum())
+        unseen = ~np.isin(signature, known)
+        known = np.concatenate([known, signature[unseen]])
+        members.append(position[np.repeat(unseen, size)])
+        numbers.append(np.repeat(np.arange(count, count + unseen.sum()), size[unseen]))
+        count += int(unseen.sum())
     position, bucket = np.concatenate(members), np.concatenate(numbers)
     order = np.argsort(position, kind="stable")
     return position[order], bucket[order]
