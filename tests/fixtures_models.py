@@ -262,6 +262,12 @@ def fresh(policy: Policy, dtype: torch.dtype = torch.float32) -> Policy:
     return make_policy(copy.deepcopy(policy.model).to(dtype), policy.tokenizer, source=policy.source)
 
 
+def called(policy: Policy) -> Policy:
+    """The same policy, whose module has to be called because of a hook that does nothing: no fast path."""
+    policy.model.register_forward_hook(lambda module, given, found: None)
+    return policy
+
+
 def all_states(policy: Policy, ids_BT: torch.Tensor) -> torch.Tensor:
     """Hidden states [B, T, D] of rows without padding."""
     row_BT = torch.arange(len(ids_BT))[:, None].expand_as(ids_BT)

@@ -11,7 +11,7 @@ from peft import LoraConfig, get_peft_model
 from torch.nn.utils import parametrize
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
-from fixtures_models import fresh, llama_policy, neox_policy, qwen2_policy
+from fixtures_models import called, fresh, llama_policy, neox_policy, qwen2_policy
 from stillroom.models.decoding import Decoding, prefill
 from stillroom.models.llama import LlamaDecoding, known_parts
 from stillroom.models.policy import Policy
@@ -19,18 +19,11 @@ from stillroom.models.policy import Policy
 KNOWN = pytest.mark.parametrize("policy", [qwen2_policy, llama_policy])
 
 
-def slow(policy: Policy) -> Policy:
-    """The same model, which has to be called as a module because of a hook that does nothing."""
-    other: Policy = fresh(policy)
-    other.model.register_forward_hook(lambda module, given, found: None)
-    return other
-
-
 def both(policy: Policy, prompts: list[list[int]], room: int) -> list[tuple[torch.Tensor, Decoding]]:
-    fast, called = prefill(policy, prompts, room), prefill(slow(policy), prompts, room)
+    fast, slow = prefill(policy, prompts, room), prefill(called(fresh(policy)), prompts, room)
     assert isinstance(fast[1], LlamaDecoding)
-    assert not isinstance(called[1], LlamaDecoding)
-    return [fast, called]
+    assert not isinstance(slow[1], LlamaDecoding)
+    return [fast, slow]
 
 
 @KNOWN
@@ -40,16 +33,16 @@ def test_logits_are_those_of_the_module(policy: Callable[[], Policy], data: st.D
     ids = st.integers(0, 280)
     prompts = data.draw(st.lists(st.lists(ids, min_size=1, max_size=9), min_size=1, max_size=5))
     with torch.inference_mode():
-        (left, fast), (right, called) = both(policy(), prompts, 6)
+        (left, fast), (right, slow) = both(policy(), prompts, 6)
         torch.testing.assert_close(left, right, rtol=1e-5, atol=1e-5)
         rows = len(prompts)
         for _ in range(6):
             tokens = torch.tensor(data.draw(st.lists(ids, min_size=rows, max_size=rows)))
-            torch.testing.assert_close(fast.step(tokens), called.step(tokens), rtol=1e-5, atol=1e-5)
+            torch.testing.assert_close(fast.step(tokens), slow.step(tokens), rtol=1e-5, atol=1e-5)
             if data.draw(st.booleans()):
                 kept = data.draw(st.lists(st.integers(0, rows - 1), min_size=1, max_size=2 * rows))
                 fast.select(torch.tensor(kept))
-                called.select(torch.tensor(kept))
+                slow.select(torch.tensor(kept))
                 rows = len(kept)
 
 

@@ -24,7 +24,7 @@ from stillroom.learn.batches import (
     split,
 )
 from stillroom.learn.objectives.base import Objective, Reference, View
-from stillroom.models.policy import Policy, Sidecar, load_policy, require_packing, save_policy
+from stillroom.models.policy import Policy, Sidecar, load_policy, save_policy
 from stillroom.seeds import derive_rng
 
 _SIZES: dict[str, tuple[int, int | None]] = {"rows": (1, None), "pairs": (2, 2), "groups": (2, None)}
@@ -61,11 +61,9 @@ class Learner:
         transforms: applied in turn to the rows of every optimiser batch.
         seed: of what is drawn here: new adapter weights, masks, transforms.
         micro_tokens: most padded tokens of a micro-batch.
-        packed: lay several rows on a line, without seeing each other, where the layout is known to keep them apart.
 
     Raises:
-        UserError: at construction, when the objective needs what this learner does not have, when nothing would move,
-            or when the layout cannot be packed.
+        UserError: at construction, when the objective needs what this learner does not have, or nothing would move.
         TrainingStopped: on a batch without trained tokens and on a loss or gradient that is not finite.
     """
 
@@ -80,10 +78,7 @@ class Learner:
         transforms: Sequence[Transform] = (),
         seed: int = 0,
         micro_tokens: int = 4096,
-        packed: bool = False,
     ) -> None:
-        if packed:
-            require_packing(policy)
         self.policy = policy
         self.objective = objective
         self.settings = optimizer or AdamW()
@@ -92,7 +87,6 @@ class Learner:
         self.trained_tokens = 0
         self._transforms = tuple(transforms)
         self._seed = seed
-        self._packed = packed
         chosen = adapt or Full()
         reason = refusal(objective, chosen, reference=reference is not None)
         if reason:
@@ -114,7 +108,10 @@ class Learner:
         require_sizes(batch, *_SIZES[self.objective.compares], self.objective.name)
         device, pad = self.policy.device, self.policy.pad_id
         micro: list[list[Example]] = split(batch, self.micro_tokens)
-        batches = [collate(part, pad, device, packed=self._packed) for part in micro]
+        # Without padding there is nothing to gain from lines that several rows share.
+        tight = self.policy.skips_padding
+        packed = self.policy.packable and not tight
+        batches = [collate(part, pad, device, packed=packed) for part in micro]
         denominator = sum(self.objective.denominator(part) for part in batches)
         self.policy.model.train()
         loss, diagnostics = 0.0, dict[str, float]()
@@ -133,7 +130,7 @@ class Learner:
         pending = self._pending or _Pending()
         pending.loss += loss
         pending.trained += sum(part.trained_tokens for part in batches)
-        pending.computed += sum(part.ids_LT.numel() for part in batches)
+        pending.computed += sum(int((part.row_LT >= 0).sum()) if tight else part.ids_LT.numel() for part in batches)
         pending.real += sum(len(row.tokens.ids) for row in rows)
         pending.row_ids = tuple(row.id for row in rows)
         for name, value in diagnostics.items():
@@ -207,7 +204,6 @@ class Learner:
         transforms: Sequence[Transform] = (),
         seed: int = 0,
         micro_tokens: int = 4096,
-        packed: bool = False,
     ) -> tuple["Learner", dict[str, Any]]:
         """The learner as `save` left it, and the caller's `extra`; the other arguments are those it was made with.
 
@@ -223,7 +219,6 @@ class Learner:
             transforms=transforms,
             seed=seed,
             micro_tokens=micro_tokens,
-            packed=packed,
         )
         try:
             state = read_json(path / "learner.json")

@@ -1,11 +1,13 @@
 """Hidden states of Llama and Qwen2 layouts with gradients, over the tokens there are: the fast path of training.
 
-Rows lie one after another without padding; only the scores of attention, which look at pairs of tokens, see rows on
-lines of equal length. Between the matrix products stand two functions with gradients of their own, as these products
-leave little to gain but in the passes over memory that surround them. What the last layer makes of a token that nobody
-asks for is not computed.
+Tokens lie one after another without padding, and what a row has in common with the row before it, from the first token
+on, is there once: the prompt of a pair, or of a group of rollouts. Only the scores of attention, which look at pairs of
+tokens, see rows on lines of equal length. Between the matrix products stand two functions with gradients of their own,
+as these products leave little to gain but in the passes over memory that surround them. What the last layer makes of a
+token that nobody asks for is not computed.
 
-Axes: N token, M token asked for, R row, T place on a line, D hidden, H query head, K key-value head, E head size.
+Axes: N token, U token that is there once, M token asked for, R row, T place on a line, D hidden, H query head, K
+key-value head, E head size.
 """
 
 import itertools
@@ -13,6 +15,8 @@ import math
 from collections.abc import Sequence
 from typing import Any, cast
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
@@ -30,18 +34,17 @@ def states(parts: Parts, ids_N: torch.Tensor, lengths: Sequence[int], wanted_M: 
         lengths: of the rows.
         wanted_M: long; places in `ids_N` whose states are asked for.
     """
-    device = ids_N.device
-    lines = _Lines(lengths, device)
-    position_N = torch.cat([torch.arange(length) for length in lengths]).to(device)
-    cos, sin = parts.rotation(int(max(lengths)))
-    cos, sin = cos[position_N, None], sin[position_N, None]
-    x = F.embedding(ids_N, parts.embedding_VD)
+    lines = _Lines(ids_N.cpu().numpy(), lengths, ids_N.device)
+    cos, sin = parts.rotation(max(lengths))
+    cos, sin = cos[lines.position_U, None], sin[lines.position_U, None]
+    x = F.embedding(ids_N[lines.place_U], parts.embedding_VD)
     for number, layer in enumerate(parts.layers):
         turned = _Read.apply(
             x, layer.norm_D, layer.query, layer.key, layer.value, *layer.biases, cos, sin, parts.heads, parts.eps
         )
         attended = lines.attend(cast(torch.Tensor, turned), parts.heads, parts.kv_heads)
         if number + 1 == len(parts.layers):
+            wanted_M = lines.token_N[wanted_M]
             attended, x = attended[wanted_M], x[wanted_M]
         x = torch.addmm(x, attended, layer.out)
         x = cast(torch.Tensor, _Mlp.apply(x, layer.mlp_norm_D, layer.gate, layer.up, layer.down, parts.eps))
@@ -49,42 +52,65 @@ def states(parts: Parts, ids_N: torch.Tensor, lengths: Sequence[int], wanted_M: 
 
 
 class _Lines:
-    """Rows one after another, laid on lines in groups of like length, and taken up again."""
+    """Which tokens are there, and how they are laid on lines in groups of like length and taken up again."""
 
-    def __init__(self, lengths: Sequence[int], device: torch.device) -> None:
+    def __init__(self, ids_N: npt.NDArray[np.int64], lengths: Sequence[int], device: torch.device) -> None:
+        token_N, place_U, position_U = _once(ids_N, lengths)
         starts = list(itertools.accumulate(lengths, initial=0))
-        tokens, slots = [], []
         self.shapes: list[tuple[int, int]] = []
         """Rows and places of each group."""
-        laid = 0
+        laid, slot_U = [], np.empty(len(place_U), np.int64)
+        places = 0
         for group in _groups(lengths):
-            length_R, start_R = (torch.tensor([found[row] for row in group]) for found in (lengths, starts))
-            place_T = torch.arange(int(length_R[0]))
-            real_RT = place_T < length_R[:, None]
-            # Padding shows the row's first token; no token before it looks there.
-            token_RT = start_R[:, None] + place_T * real_RT
-            tokens.append(token_RT.view(-1))
-            slots.append(torch.stack([token_RT[real_RT], laid + real_RT.view(-1).nonzero()[:, 0]]))
-            self.shapes.append((len(group), len(place_T)))
-            laid += real_RT.numel()
-        token_M, slot_M = torch.cat(slots, 1)
-        self._token, self._slot = torch.cat(tokens).to(device), slot_M[token_M.argsort()].to(device)
-        self.in_place = len(self.shapes) == 1 and laid == starts[-1] and bool((self._slot == self._token).all())
+            longest = lengths[group[0]]
+            for row in group:
+                own = token_N[starts[row] : starts[row + 1]]
+                # A token that several rows have is taken up from any of them. Padding shows the row's first token: no
+                # token before it looks there.
+                slot_U[own] = np.arange(places, places + len(own))
+                laid += [own, np.full(longest - len(own), own[0])]
+                places += longest
+            self.shapes.append((len(group), longest))
+        self.token_N = torch.from_numpy(token_N).to(device)
+        self.place_U = torch.from_numpy(place_U).to(device)
+        self.position_U = torch.from_numpy(position_U).to(device)
+        self._laid, self._slot_U = (
+            torch.from_numpy(np.concatenate(laid)).to(device),
+            torch.from_numpy(slot_U).to(device),
+        )
 
     def attend(self, turned: torch.Tensor, heads: int, kv_heads: int) -> torch.Tensor:
-        """Causal attention within rows: from queries, keys and values [N, H + 2 K, E] to [N, H E]."""
+        """Causal attention within rows: from queries, keys and values [U, H + 2 K, E] to [U, H E]."""
         size = turned.shape[-1]
-        flat = turned.flatten(1)
-        if not self.in_place:
-            flat = cast(torch.Tensor, _Lay.apply(flat, self._token, self._slot))
+        flat = cast(torch.Tensor, _Lay.apply(turned.flatten(1), self._laid))
         found = []
         for shape, part in zip(self.shapes, flat.split([rows * places for rows, places in self.shapes]), strict=True):
             laid = part.view(*shape, -1, size).transpose(1, 2)
             query, key, value = laid.split([heads, kv_heads, kv_heads], dim=1)
             out = F.scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=heads != kv_heads)
             found.append(out.transpose(1, 2).reshape(-1, heads * size))
-        flat = torch.cat(found)
-        return flat if self.in_place else cast(torch.Tensor, _TakeUp.apply(flat, self._slot))
+        return cast(torch.Tensor, _TakeUp.apply(torch.cat(found), self._slot_U))
+
+
+def _once(
+    ids_N: npt.NDArray[np.int64], lengths: Sequence[int]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The token [N] that stands for each token; of those [U], the place in `ids_N` and the position in the row."""
+    token_N = np.empty(len(ids_N), np.int64)
+    places, positions, known = [], [], 0
+    before = slice(0, 0)
+    for length in lengths:
+        row = slice(before.stop, before.stop + length)
+        both = min(length, before.stop - before.start)
+        unlike = ids_N[row][:both] != ids_N[before][:both]
+        common = int(unlike.argmax()) if unlike.any() else both
+        token_N[row.start : row.start + common] = token_N[before.start : before.start + common]
+        token_N[row.start + common : row.stop] = np.arange(known, known + length - common)
+        places.append(np.arange(row.start + common, row.stop))
+        positions.append(np.arange(common, length))
+        known += length - common
+        before = row
+    return token_N, np.concatenate(places), np.concatenate(positions)
 
 
 def _groups(lengths: Sequence[int]) -> list[list[int]]:
@@ -99,17 +125,19 @@ def _groups(lengths: Sequence[int]) -> list[list[int]]:
 
 
 class _Lay(torch.autograd.Function):
-    """Tokens to places on lines; what padding receives comes from no gradient."""
+    """Tokens to places on lines; what padding receives is 0."""
 
     @staticmethod
-    def forward(ctx: Any, flat: torch.Tensor, token: torch.Tensor, slot: torch.Tensor) -> torch.Tensor:
-        ctx.save_for_backward(slot)
-        return flat.index_select(0, token)
+    def forward(ctx: Any, flat: torch.Tensor, laid: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(laid)
+        ctx.tokens = len(flat)
+        return flat.index_select(0, laid)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, None]:
-        return grad.index_select(0, *ctx.saved_tensors), None, None
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
+        (laid,) = ctx.saved_tensors
+        return grad.new_zeros(ctx.tokens, grad.shape[1]).index_add_(0, laid, grad), None
 
 
 class _TakeUp(torch.autograd.Function):

@@ -15,7 +15,7 @@ from transformers.utils import logging as transformers_logging
 
 from stillroom.errors import CheckpointError, UserError
 from stillroom.io import read_json
-from stillroom.models.llama import known_parts
+from stillroom.models.llama import Parts, known_parts
 from stillroom.models.llama_states import states
 from stillroom.seeds import digest
 from stillroom.types import Noun
@@ -71,6 +71,20 @@ class Policy:
     def num_parameters(self) -> int:
         return sum(p.numel() for p in self.model.parameters())
 
+    def _plain_parts(self) -> Parts | None:
+        """What the fast path of training reads; None where the module has to be called."""
+        return known_parts(self.model) if self.model.dtype in (torch.float32, torch.float64) else None
+
+    @property
+    def skips_padding(self) -> bool:
+        """Whether `states` computes nothing for padding, nor twice what rows have in common."""
+        return self._plain_parts() is not None
+
+    @property
+    def packable(self) -> bool:
+        """Whether the module is known to keep the rows of a packed line apart by their positions."""
+        return self.model.config.model_type in PACKABLE
+
     def states(
         self,
         ids_LT: torch.Tensor,
@@ -85,10 +99,10 @@ class Policy:
             row_LT: number of the row that a token belongs to; -1 for padding.
             wanted_LT: bool; never True for padding.
             positions_LT: of packed lines: positions that start again at 0 with every row, so that a row sees itself
-                alone (`require_packing`).
+                alone (`packable`).
         """
-        parts = known_parts(self.model)
-        if parts is not None and self.model.dtype in (torch.float32, torch.float64):
+        parts = self._plain_parts()
+        if parts is not None:
             real_LT = row_LT >= 0
             lengths = row_LT[real_LT].unique_consecutive(return_counts=True)[1].tolist()
             return states(parts, ids_LT[real_LT], lengths, wanted_LT[real_LT].nonzero()[:, 0])
@@ -294,16 +308,6 @@ def resolve_student(name: str) -> str:
     from stillroom.models.proxies import proxy_path
 
     return str(proxy_path(name.removeprefix("proxy:")))
-
-
-def require_packing(policy: Policy) -> None:
-    """Raise UserError for a layout in which the rows of a packed line would see each other."""
-    layout = policy.model.config.model_type
-    if layout not in PACKABLE:
-        raise UserError(
-            f"{policy.source}: rows of layout {layout!r} cannot be packed without seeing each other (known to keep "
-            f"them apart: {', '.join(PACKABLE)}); train without packing"
-        )
 
 
 def require_prompt_fits(policy: Policy, length: int, what: str) -> None:

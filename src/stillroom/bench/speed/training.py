@@ -129,7 +129,7 @@ def sft(job: dict[str, Any]) -> Callable[[], dict[str, Any]]:
 
     def one_round() -> dict[str, Any]:
         policy.model.load_state_dict(start)
-        learner = Learner(policy, SFT(), packed=job.get("packed", False))
+        learner = Learner(policy, SFT())
         losses = _steps(learner, rows, job["batch"], job["lr"])
         return {"amount": sum(lengths), "first_loss": losses[0], "mean_loss": sum(losses) / len(losses), "flop": flop}
 

@@ -13,6 +13,7 @@ import torch
 
 from stillroom.errors import TrainingStopped, UserError
 from stillroom.learn.batches import Batch
+from stillroom.learn.objectives.logp import token_logp
 from stillroom.models.policy import Policy
 
 Reference = Callable[[], AbstractContextManager[Policy]]
@@ -82,10 +83,7 @@ def _states(policy: Policy, batch: Batch) -> torch.Tensor:
 
 def _logp_trained(policy: Policy, states_ND: torch.Tensor, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
     keep_LT = batch.weights_LT > 0
-    logits = policy.logits(states_ND)
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    logp_N = -torch.nn.functional.cross_entropy(logits, batch.ids_LT[keep_LT], reduction="none")
-    return logp_N, batch.weights_LT[keep_LT]
+    return token_logp(policy, states_ND, batch.ids_LT[keep_LT]), batch.weights_LT[keep_LT]
 
 
 def _sequences(logp_N: torch.Tensor, weights_N: torch.Tensor, batch: Batch) -> Sequences:

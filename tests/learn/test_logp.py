@@ -1,0 +1,40 @@
+"""Log-probabilities in slices: the values and gradients of all at once, in a fraction of the memory."""
+
+import pytest
+import torch
+
+from fixtures_models import fresh, llama_policy, neox_policy, qwen2_policy
+from stillroom.learn.objectives import logp as module
+from stillroom.learn.objectives.logp import token_logp
+
+
+@pytest.mark.parametrize("make", [qwen2_policy, llama_policy, neox_policy])
+@pytest.mark.parametrize("at_once", [1, 700, 5_000])
+def test_slices_change_neither_values_nor_gradients(make, at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    generator = torch.Generator().manual_seed(0)
+    policy = fresh(make(), torch.float64)
+    width, size = policy.model.config.hidden_size, policy.model.get_output_embeddings().out_features
+    states = torch.randn(21, width, generator=generator, dtype=torch.float64).requires_grad_()
+    targets = torch.randint(size, (21,), generator=generator)
+    weights = torch.randn(21, generator=generator, dtype=torch.float64)
+    found = []
+    for limit in (1 << 30, at_once):
+        monkeypatch.setattr(module, "LOGITS_AT_ONCE", limit)
+        values = token_logp(policy, states, targets)
+        head = policy.model.get_output_embeddings().weight
+        found.append((values, *torch.autograd.grad((values * weights).sum(), [states, head])))
+    for whole, sliced in zip(*found, strict=True):
+        torch.testing.assert_close(sliced, whole, rtol=1e-10, atol=1e-12)
+    expected = (states @ policy.model.get_output_embeddings().weight.t()).log_softmax(-1)
+    torch.testing.assert_close(found[1][0], expected.gather(1, targets[:, None])[:, 0], rtol=1e-10, atol=1e-12)
+
+
+def test_no_tensor_is_as_large_as_all_logits(monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = fresh(qwen2_policy())
+    size = policy.model.get_output_embeddings().out_features
+    monkeypatch.setattr(module, "LOGITS_AT_ONCE", 10 * size)
+    states = torch.randn(400, policy.model.config.hidden_size).requires_grad_()
+    with torch.profiler.profile(profile_memory=True) as profile:
+        token_logp(policy, states, torch.zeros(400, dtype=torch.long)).sum().backward()
+    largest = max(event.self_cpu_memory_usage for event in profile.events())
+    assert 0 < largest < 400 * size * 4 / 4
