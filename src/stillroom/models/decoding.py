@@ -16,6 +16,7 @@ from transformers import DynamicCache
 
 from stillroom.models.llama import known_parts, start
 from stillroom.models.policy import Policy
+from stillroom.models.prefixes import Prefixes
 
 RECURRENT = frozenset({"mamba"})
 """Layouts with a state instead of a cache of keys and values."""
@@ -32,13 +33,20 @@ class Decoding(Protocol):
         """Read one more token (long) per row; returns the logits [B, V] of what follows."""
         ...
 
+    def states(self, row: int) -> torch.Tensor | None:
+        """Keys and values of what a row has read, copied for `Prefixes.keep`; None where they are of no use again."""
+        ...
 
-def prefill(policy: Policy, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> tuple[torch.Tensor, Decoding]:
+
+def prefill(
+    policy: Policy, prompts: Sequence[Sequence[int]], max_new_tokens: int, prefixes: Prefixes | None = None
+) -> tuple[torch.Tensor, Decoding]:
     """Read prompts of any lengths at once, padded on the left; returns the logits [B, V] of what follows.
 
     Args:
         prompts: token ids; at least one each.
         max_new_tokens: how often `step` will be called at most.
+        prefixes: texts of this policy that need not be read again; of use on the fast path only.
     """
     width = max(len(ids) for ids in prompts)
     ids_BT = torch.full((len(prompts), width), policy.pad_id, dtype=torch.long)
@@ -49,7 +57,9 @@ def prefill(policy: Policy, prompts: Sequence[Sequence[int]], max_new_tokens: in
     parts = known_parts(policy.model)
     if parts is not None:
         decoding = start(parts, pad_B, width + max_new_tokens)
-        return decoding.read(ids_BT), decoding
+        if prefixes is not None:
+            decoding.take([prefixes.find(ids) for ids in prompts])
+        return decoding.read(ids_BT[:, decoding.width :]), decoding
     mask_BT = (torch.arange(width + max_new_tokens, device=policy.device) >= pad_B[:, None]).long()
     position_BT = (mask_BT[:, :width].cumsum(1) - 1).clamp(min=0)
     calling = _Calling(policy, DynamicCache(config=policy.model.config), mask_BT, position_BT[:, -1], width)
@@ -78,6 +88,9 @@ class _Calling:
         self.width += 1
         self.position_B = self.position_B + 1
         return self.forward(tokens_B[:, None], self.position_B[:, None])
+
+    def states(self, row: int) -> torch.Tensor | None:
+        return None
 
     def forward(self, ids_BT: torch.Tensor, position_BT: torch.Tensor) -> torch.Tensor:
         model, mask_BT = self.policy.model, self.mask_BT[:, : self.width]

@@ -10,6 +10,7 @@ queries per key-value head, E head size.
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, cast
 
@@ -187,6 +188,21 @@ class LlamaDecoding:
         cache[..., : self.width, :] = self.cache[:, :, index_B, :, : self.width]
         self.cache = cache
         self.__post_init__()
+
+    def states(self, row: int) -> torch.Tensor | None:
+        """Keys and values [layer, key or value, K, T, E] of what a row has read, copied."""
+        return self.cache[:, :, row, :, int(self.pad_B[row]) : self.width].clone()
+
+    def take(self, known: Sequence[tuple[int, torch.Tensor | None]]) -> None:
+        """Begin behind what is known of every row, given how many of its first tokens and their states.
+
+        Rows are read together, so that the one of which the most is new decides where reading begins.
+        """
+        pads = self.pad_B.tolist()
+        self.width = min(pad + length for pad, (length, _) in zip(pads, known, strict=True))
+        for row, (pad, (_, states)) in enumerate(zip(pads, known, strict=True)):
+            if states is not None and pad < self.width:
+                self.cache[:, :, row, :, pad : self.width] = states[..., : self.width - pad, :]
 
     def step(self, tokens_B: torch.Tensor) -> torch.Tensor:
         """Read one more token (long) per row; returns the logits [B, V] of what follows."""

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 
 from stillroom.chat import render_chat
-from stillroom.models.decoding import prefill
+from stillroom.models.decoding import Decoding, prefill
 from stillroom.models.policy import Policy, require_prompt_fits
+from stillroom.models.prefixes import Prefixes
 from stillroom.models.tokens import token_bytes
 from stillroom.samplers.automata import TokenAutomaton, Vocabulary, ban_automaton, stop_automaton, vocabulary
 from stillroom.samplers.base import Prompt, SamplingParams, response_seed
@@ -85,11 +86,18 @@ class LocalSampler:
 
     A row's draws come from its own seed, so its result does not depend on which rows shared the batch, except where a
     draw lies within `EDGE` of an edge; such draws are counted in `Response.near_ties`.
+
+    Args:
+        batch_rows: most rows under way at once.
+        keep_tokens: for searches, which ask for many continuations of one text after another: keys and values of up to
+            this many tokens are kept, and a prompt that begins like an earlier text is read from where it differs.
+            Training the policy clears them.
     """
 
-    def __init__(self, policy: Policy, *, batch_rows: int = 256) -> None:
+    def __init__(self, policy: Policy, *, batch_rows: int = 256, keep_tokens: int = 0) -> None:
         self.policy = policy
         self.batch_rows = batch_rows
+        self._prefixes = Prefixes(keep_tokens) if keep_tokens else None
         self._vocabulary: Vocabulary | None = None
         """Made when something needs it."""
 
@@ -130,7 +138,9 @@ class LocalSampler:
     def _draw_all(self, rows: list[_Row], encoded: list[list[int]], params: SamplingParams) -> _Drawn:
         policy, device, limit = self.policy, self.policy.device, params.max_new_tokens
         place = {prompt: at for at, prompt in enumerate(dict.fromkeys(row.prompt for row in rows))}
-        logits_BV, decoding = prefill(policy, [encoded[prompt] for prompt in place], limit)
+        if self._prefixes is not None:
+            self._prefixes.belong_to(policy.model)
+        logits_BV, decoding = prefill(policy, [encoded[prompt] for prompt in place], limit, self._prefixes)
         index_B = torch.tensor([place[row.prompt] for row in rows], device=device)
         decoding.select(index_B)
         logits_BV = logits_BV[index_B]
@@ -165,6 +175,9 @@ class LocalSampler:
             steps.append(_Step(live_B, drawn, ended_B, raw_B))
             # The one point of a step at which the host waits for the device.
             ended = int(ended_B.sum())
+            if self._prefixes is not None and (ended or at + 1 == limit):
+                over_B = ended_B if at + 1 < limit else torch.ones_like(ended_B)
+                self._keep(over_B, decoding, steps, [encoded[row.prompt] for row in rows])
             if ended == len(live_B) or at + 1 == limit:
                 break
             if ended:
@@ -174,6 +187,18 @@ class LocalSampler:
                 stop_B, ban_B = stop_B[going_B], ban_B[going_B]
             logits_BV = decoding.step(tokens_B)
         return _put_together(steps, len(rows), limit)
+
+    def _keep(
+        self, over_B: torch.Tensor, decoding: Decoding, steps: Sequence[_Step], prompts: Sequence[list[int]]
+    ) -> None:
+        """Keep the states of rows that are over; the last token of each has been drawn, but not read."""
+        assert self._prefixes is not None
+        for at in over_B.nonzero()[:, 0].tolist():
+            row = int(steps[-1].row_B[at])
+            drawn = [int(step.drawn.tokens_B[(step.row_B == row).nonzero()[0, 0]]) for step in steps[:-1]]
+            states = decoding.states(at)
+            if states is not None:
+                self._prefixes.keep(prompts[row] + drawn, states)
 
     def _known(self, size: int) -> Vocabulary:
         if self._vocabulary is None or self._vocabulary.size != size:
