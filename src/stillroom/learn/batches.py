@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import NamedTuple, Protocol
 
+import numpy as np
 import torch
 
 from stillroom.chat import Tokenised
@@ -82,27 +83,25 @@ def collate(
     lengths = [len(row.tokens.ids) for row in rows]
     lines = _first_fit(lengths) if packed else [[i] for i in range(len(rows))]
     shape = (len(lines), max(lengths))
-    ids = torch.full(shape, pad_id, dtype=torch.long)
-    weights = torch.zeros(shape)
-    row_of = torch.full(shape, -1, dtype=torch.long)
-    positions = torch.arange(shape[1]).repeat(shape[0], 1)
+    ids, weights = np.full(shape, pad_id, np.int64), np.zeros(shape, np.float32)
+    row_of, positions = np.full(shape, -1, np.int64), np.tile(np.arange(shape[1]), (shape[0], 1))
     for at, line in enumerate(lines):
         start = 0
         for i in line:
             end = start + lengths[i]
-            ids[at, start:end] = torch.tensor(rows[i].tokens.ids, dtype=torch.long)
-            weights[at, start + 1 : end] = torch.tensor(rows[i].tokens.weights[1:])
+            ids[at, start:end] = rows[i].tokens.ids
+            weights[at, start + 1 : end] = rows[i].tokens.weights[1:]
             row_of[at, start:end] = i
-            positions[at, start:end] = torch.arange(lengths[i])
+            positions[at, start:end] = np.arange(lengths[i])
             start = end
         # Padding counts as one more row: it must not be seen as part of the last one.
-        positions[at, start:] = torch.arange(shape[1] - start)
+        positions[at, start:] = np.arange(shape[1] - start)
     numbers = [number for number, example in enumerate(batch) for _ in example]
     return Batch(
-        ids_LT=ids.to(device),
-        weights_LT=weights.to(device),
-        row_LT=row_of.to(device),
-        positions_LT=positions.to(device) if packed else None,
+        ids_LT=torch.from_numpy(ids).to(device),
+        weights_LT=torch.from_numpy(weights).to(device),
+        row_LT=torch.from_numpy(row_of).to(device),
+        positions_LT=torch.from_numpy(positions).to(device) if packed else None,
         group_R=torch.tensor(numbers, dtype=torch.long, device=device),
         score_R=torch.tensor([row.score for row in rows], device=device),
         row_ids=tuple(row.id for row in rows),

@@ -1,7 +1,7 @@
 """Hidden states of Llama and Qwen2 layouts with gradients, over the tokens there are: the fast path of training.
 
-Tokens lie one after another without padding, and what a row has in common with the row before it, from the first token
-on, is there once: the prompt of a pair, or of a group of rollouts. Only the scores of attention, which look at pairs of
+Tokens lie one after another without padding, and what rows have in common from the first token on
+is there once: the prompt of a pair, or of a group of rollouts. Only the scores of attention, which look at pairs of
 tokens, see rows on lines of equal length. Between the matrix products stand two functions with gradients of their own,
 as these products leave little to gain but in the passes over memory that surround them. What the last layer makes of a
 token that nobody asks for is not computed.
@@ -13,7 +13,7 @@ key-value head, E head size.
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,12 @@ from torch.nn import functional as F
 from stillroom.models.llama import Parts
 
 Weight = torch.Tensor
+
+SHORT = 256
+"""Tokens of a line up to which all its scores are kept for the gradient: half the time of the attention kernel, which
+makes them again; memory grows with the square."""
+BLOCK = 32
+"""Places whose scores are made together; of what lies behind them none are."""
 
 
 def states(parts: Parts, ids_N: torch.Tensor, lengths: Sequence[int], wanted_M: torch.Tensor) -> torch.Tensor:
@@ -51,6 +57,16 @@ def states(parts: Parts, ids_N: torch.Tensor, lengths: Sequence[int], wanted_M: 
     return F.rms_norm(x, (x.shape[1],), parts.norm_D, parts.eps)
 
 
+class _Block(NamedTuple):
+    """Places whose scores are made together."""
+
+    queries: slice
+    seen: int
+    """Places that they may see."""
+    hidden: torch.Tensor
+    """[1, Q, T]; what is added to the scores: minus infinity for places behind a query's own."""
+
+
 class _Lines:
     """Which tokens are there, and how they are laid on lines in groups of like length and taken up again."""
 
@@ -59,6 +75,7 @@ class _Lines:
         starts = list(itertools.accumulate(lengths, initial=0))
         self.shapes: list[tuple[int, int]] = []
         """Rows and places of each group."""
+        self._blocks: dict[int, list[_Block]] = {}
         laid, slot_U = [], np.empty(len(place_U), np.int64)
         places = 0
         for group in _groups(lengths):
@@ -85,11 +102,21 @@ class _Lines:
         flat = cast(torch.Tensor, _Lay.apply(turned.flatten(1), self._laid))
         found = []
         for shape, part in zip(self.shapes, flat.split([rows * places for rows, places in self.shapes]), strict=True):
-            laid = part.view(*shape, -1, size).transpose(1, 2)
-            query, key, value = laid.split([heads, kv_heads, kv_heads], dim=1)
+            laid = part.view(*shape, -1, size)
+            if shape[1] <= SHORT:
+                blocks = self._blocks_of(shape[1], heads // kv_heads, laid)
+                found.append(cast(torch.Tensor, _Attend.apply(laid, heads, kv_heads, blocks)))
+                continue
+            query, key, value = laid.transpose(1, 2).split([heads, kv_heads, kv_heads], dim=1)
             out = F.scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=heads != kv_heads)
             found.append(out.transpose(1, 2).reshape(-1, heads * size))
-        return cast(torch.Tensor, _TakeUp.apply(torch.cat(found), self._slot_U))
+        out = found[0] if len(found) == 1 else torch.cat(found)
+        return cast(torch.Tensor, _TakeUp.apply(out, self._slot_U))
+
+    def _blocks_of(self, places: int, group: int, like: torch.Tensor) -> list[_Block]:
+        if places not in self._blocks:
+            self._blocks[places] = _blocks(places, group, like)
+        return self._blocks[places]
 
 
 def _once(
@@ -98,17 +125,20 @@ def _once(
     """The token [N] that stands for each token; of those [U], the place in `ids_N` and the position in the row."""
     token_N = np.empty(len(ids_N), np.int64)
     places, positions, known = [], [], 0
+    starts = list(itertools.accumulate(lengths, initial=0))
+    rows = [slice(first, last) for first, last in itertools.pairwise(starts)]
     before = slice(0, 0)
-    for length in lengths:
-        row = slice(before.stop, before.stop + length)
-        both = min(length, before.stop - before.start)
+    # In the order of a dictionary, rows that begin alike are neighbours.
+    for row in sorted(rows, key=lambda row: ids_N[row].tolist()):
+        both = min(row.stop - row.start, before.stop - before.start)
         unlike = ids_N[row][:both] != ids_N[before][:both]
         common = int(unlike.argmax()) if unlike.any() else both
         token_N[row.start : row.start + common] = token_N[before.start : before.start + common]
-        token_N[row.start + common : row.stop] = np.arange(known, known + length - common)
+        own = row.stop - row.start - common
+        token_N[row.start + common : row.stop] = np.arange(known, known + own)
         places.append(np.arange(row.start + common, row.stop))
-        positions.append(np.arange(common, length))
-        known += length - common
+        positions.append(np.arange(common, common + own))
+        known += own
         before = row
     return token_N, np.concatenate(places), np.concatenate(positions)
 
@@ -154,6 +184,74 @@ class _TakeUp(torch.autograd.Function):
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
         (slot,) = ctx.saved_tensors
         return grad.new_zeros(ctx.places, grad.shape[1]).index_copy_(0, slot, grad), None
+
+
+class _Attend(torch.autograd.Function):
+    """Causal attention of lines [R, T, H + 2 K, E]: [R T, H E]. G = H / K queries share a key; Q = T G."""
+
+    @staticmethod
+    def forward(ctx: Any, laid: torch.Tensor, heads: int, kv_heads: int, blocks: list[_Block]) -> torch.Tensor:
+        rows, places, _, size = laid.shape
+        ctx.heads, ctx.kv_heads, ctx.blocks, ctx.scale = heads, kv_heads, blocks, 1 / math.sqrt(size)
+        query, key, value = _Attend._by_key(laid, heads, kv_heads)
+        found, kept = torch.empty_like(query), []
+        for queries, seen, hidden in blocks:
+            scores = torch.baddbmm(hidden, query[:, queries], key[:, :seen].transpose(1, 2), alpha=ctx.scale)
+            kept.append(scores.softmax(-1))
+            found[:, queries] = torch.bmm(kept[-1], value[:, :seen])
+        ctx.save_for_backward(query, key, value, *kept)
+        return found.view(rows, kv_heads, places, -1).transpose(1, 2).reshape(rows * places, heads * size)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
+        query, key, value, *kept = ctx.saved_tensors
+        heads, kv_heads = ctx.heads, ctx.kv_heads
+        (lines, places, size), group = key.shape, heads // kv_heads
+        rows = lines // kv_heads
+        grad = grad.view(rows, places, kv_heads, group * size).transpose(1, 2).reshape(query.shape)
+        back_query = torch.empty_like(query)
+        back_key = back_value = None
+        for (queries, seen, _), probs in zip(ctx.blocks, kept, strict=True):
+            of = grad[:, queries]
+            to_value = torch.bmm(probs.transpose(1, 2), of)
+            slope = torch.bmm(of, value[:, :seen].transpose(1, 2))
+            slope = torch.ops.aten._softmax_backward_data(slope, probs, -1, probs.dtype).mul_(ctx.scale)
+            back_query[:, queries] = torch.bmm(slope, key[:, :seen])
+            to_key = torch.bmm(slope.transpose(1, 2), query[:, queries])
+            if back_key is None or back_value is None:
+                back_key, back_value = to_key, to_value
+            else:
+                back_key[:, :seen] += to_key
+                back_value[:, :seen] += to_value
+        assert back_key is not None
+        assert back_value is not None
+        back = grad.new_empty(rows, places, heads + 2 * kv_heads, size)
+        parts = back.split([heads, kv_heads, kv_heads], dim=2)
+        for part, found in zip(parts, (back_query, back_key, back_value), strict=True):
+            part.unflatten(2, (kv_heads, -1)).copy_(found.view(rows, kv_heads, places, -1, size).transpose(1, 2))
+        return back, None, None, None
+
+    @staticmethod
+    def _by_key(laid: torch.Tensor, heads: int, kv_heads: int) -> list[torch.Tensor]:
+        """Queries [R K, Q, E], keys and values [R K, T, E]; the queries of one place lie together."""
+        size = laid.shape[-1]
+        parts = laid.split([heads, kv_heads, kv_heads], dim=2)
+        turned = [part.unflatten(2, (kv_heads, -1)).transpose(1, 2) for part in parts]
+        return [part.reshape(len(laid) * kv_heads, -1, size) for part in turned]
+
+
+def _blocks(places: int, group: int, like: torch.Tensor) -> list[_Block]:
+    """The blocks of a line, the last first: it sees all places."""
+    count = max(1, round(places / BLOCK))
+    edges = [places * i // count for i in range(count + 1)]
+    found = []
+    for first, last in itertools.pairwise(edges):
+        at = torch.arange(first, last, device=like.device).repeat_interleave(group)
+        later = torch.arange(last, device=like.device) > at[:, None]
+        hidden = like.new_zeros(1, *later.shape).masked_fill_(later, -torch.inf)
+        found.append(_Block(slice(first * group, last * group), last, hidden))
+    return found[::-1]
 
 
 class _Read(torch.autograd.Function):

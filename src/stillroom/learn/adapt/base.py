@@ -163,22 +163,22 @@ class DenseMoving:
         for group in self._optimizer.param_groups:
             group["lr"] = lr
         self._optimizer.step()
-        norm = math.sqrt(sum(self._squared_change(p, lr) for _, p in self._named))
+        norm = self._change(lr)
         self._optimizer.zero_grad(set_to_none=True)
         return norm
 
     @torch.no_grad()
-    def _squared_change(self, parameter: torch.nn.Parameter, lr: float) -> float:
-        """Of Adam's part of the last update, read off the moments: a copy of the weights would double the memory."""
-        state = self._optimizer.state.get(parameter)
-        if not state:
-            return 0.0
-        (first, second), step = self._settings.betas, float(state["step"])
-        bias = float(math.sqrt(1 - second**step) / (1 - first**step))
-        # lr * m_hat / (sqrt(v_hat) + eps) with both bias corrections drawn together.
-        eps = self._settings.eps * math.sqrt(1 - second**step)
-        squared = float((state["exp_avg"] / (state["exp_avg_sq"].sqrt() + eps)).square().sum())
-        return lr * lr * bias * bias * squared
+    def _change(self, lr: float) -> float:
+        """Norm of Adam's part of the last update, from the moments: a copy of the weights would double the memory."""
+        (first, second), norms = self._settings.betas, []
+        for state in (self._optimizer.state.get(parameter) for _, parameter in self._named):
+            if state:
+                step = float(state["step"])
+                bias = math.sqrt(1 - second**step)
+                # lr * m_hat / (sqrt(v_hat) + eps) with both bias corrections drawn together.
+                update = state["exp_avg"] / state["exp_avg_sq"].sqrt().add_(self._settings.eps * bias)
+                norms.append(torch.linalg.vector_norm(update) * (lr * bias / (1 - first**step)))
+        return float(torch.linalg.vector_norm(torch.stack(norms))) if norms else 0.0
 
     def tensors(self) -> dict[str, torch.Tensor]:
         return {
