@@ -26,7 +26,7 @@ from stillroom.models.llama import Parts
 Weight = torch.Tensor
 
 SHORT = 256
-"""Tokens of a line up to which all its scores are kept for the gradient: half the time of the attention kernel, which
+"""Tokens of a line up to which all its scores are kept for the gradient: less time than the attention kernel, which
 makes them again; memory grows with the square."""
 BLOCK = 32
 """Places whose scores are made together; of what lies behind them none are."""
