@@ -200,6 +200,8 @@ class LlamaDecoding:
         """
         pads = self.pad_B.tolist()
         self.width = min(pad + length for pad, (length, _) in zip(pads, known, strict=True))
+        # Padding is hidden by its scores, which only works for numbers.
+        self.cache[..., : self.width, :] = 0
         for row, (pad, (_, states)) in enumerate(zip(pads, known, strict=True)):
             if states is not None and pad < self.width:
                 self.cache[:, :, row, :, pad : self.width] = states[..., : self.width - pad, :]
