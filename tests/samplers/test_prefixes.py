@@ -80,6 +80,14 @@ def test_training_clears_what_is_kept(columns: list[int]) -> None:
     assert columns[0] == columns[1] == columns[2]
 
 
+def test_weights_made_in_inference_mode_can_be_searched_too() -> None:
+    with torch.inference_mode():
+        policy = fresh(qwen2_policy())
+    assert next(policy.model.parameters()).is_inference()
+    kept, plain = search(LocalSampler(policy, keep_tokens=10_000)), search(LocalSampler(qwen2_policy()))
+    assert [r.text for r in kept] == [r.text for r in plain]
+
+
 def test_a_module_that_has_to_be_called_keeps_nothing() -> None:
     sampler = LocalSampler(called(fresh(qwen2_policy())), keep_tokens=10_000)
     assert [r.text for r in search(sampler)] == [r.text for r in search(LocalSampler(qwen2_policy()))]

@@ -167,6 +167,10 @@ class LlamaDecoding:
     """Made when a single row is stepped."""
 
     def __post_init__(self) -> None:
+        self._look_again()
+
+    def _look_again(self) -> None:
+        """Make the views of a cache that is new."""
         self._one = None
         self._views = [(keys.flatten(0, 1), values.flatten(0, 1)) for keys, values in self.cache]
 
@@ -182,12 +186,12 @@ class LlamaDecoding:
                 if len(moved):
                     self.cache[:, :, moved, :, : self.width] = self.cache[:, :, index_B[moved], :, : self.width]
                 self.cache = self.cache[:, :, :kept]
-                self.__post_init__()
+                self._look_again()
                 return
         cache = self.cache.new_empty(*self.cache.shape[:2], kept, *self.cache.shape[3:])
         cache[..., : self.width, :] = self.cache[:, :, index_B, :, : self.width]
         self.cache = cache
-        self.__post_init__()
+        self._look_again()
 
     def states(self, row: int) -> torch.Tensor | None:
         """Keys and values [layer, key or value, K, T, E] of what a row has read, copied."""

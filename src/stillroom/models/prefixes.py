@@ -25,9 +25,9 @@ class Prefixes:
     def belong_to(self, model: torch.nn.Module) -> None:
         """Forget everything if the model's weights are not those of the last call: another model, or trained since.
 
-        A change that PyTorch does not count (through `Tensor.data`) goes unseen.
+        A change that PyTorch does not count (through `Tensor.data`, or of weights made in inference mode) goes unseen.
         """
-        weights = [(weight.data_ptr(), weight._version) for weight in model.parameters()]
+        weights = [(w.data_ptr(), 0 if w.is_inference() else w._version) for w in model.parameters()]
         if weights != self._weights:
             self._kept.clear()
             self._tokens, self._weights = 0, weights
