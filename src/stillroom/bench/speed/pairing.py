@@ -169,14 +169,14 @@ def measure(
     *,
     rounds: int,
     peers: Path,
-    python: Path = PEER_PYTHON,
+    python: Path | None = None,
     on_round: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
     """Measure a bar: one round to warm up, then `rounds` that count.
 
     Args:
         peers: folder of the peers' files.
-        python: the peers' interpreter.
+        python: the peers' interpreter; None: `PEER_PYTHON`.
         on_round: called with the number of rounds done.
 
     Returns:
@@ -186,6 +186,7 @@ def measure(
         UserError: the peers' environment is not there.
         SideError: a side failed, or two sides disagree on a fact that must be equal.
     """
+    python = python or PEER_PYTHON
     if not python.is_file():
         raise UserError(f"there is no interpreter for the peers at {python}; run `make peers` in a checkout")
     with ExitStack() as stack:
