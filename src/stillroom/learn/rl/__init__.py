@@ -1,0 +1,1 @@
+"""Reinforcement learning: plan, rollouts, rewards, advantages, masks, update, each a small part."""
