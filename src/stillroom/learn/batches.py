@@ -1,7 +1,8 @@
 """From tokenised conversations to batches: which rows meet in which step, and how they are padded or packed."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from random import Random
 from typing import NamedTuple, Protocol
 
@@ -23,6 +24,13 @@ class Row(NamedTuple):
     """Rows of one group are compared with each other and never parted; empty: the row stands alone."""
     score: float = 0.0
     """Of the row within its group, larger is better: 1 and 0 for the chosen and the rejected row of a pair."""
+    signals: Mapping[str, Sequence[float]] = {}
+    """Numbers per token of the row, as many as ``tokens.ids``, by name; objectives read those of trained tokens.
+
+    ``advantage``; ``logp_old``, under which the token was sampled; ``logp_ref``, under a reference; ``value_old``, a
+    value head's estimate before the token; ``return``, what it should have been. Log-probabilities are those under
+    logits / temperature.
+    """
 
 
 Example = tuple[Row, ...]
@@ -65,6 +73,8 @@ class Batch:
     """Number of each row's group (long); rows of a group stand together, the best first."""
     score_R: torch.Tensor
     row_ids: tuple[str, ...]
+    signals: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    """Signals of the rows, each [L, T] float32: 0 for padding, nan for rows that do not have it."""
 
     @property
     def trained_tokens(self) -> int:
@@ -83,6 +93,9 @@ def collate(
     lengths = [len(row.tokens.ids) for row in rows]
     lines = _first_fit(lengths) if packed else [[i] for i in range(len(rows))]
     shape = (len(lines), max(lengths))
+    signals = {
+        name: np.zeros(shape, np.float32) for name in dict.fromkeys(name for row in rows for name in row.signals)
+    }
     ids, weights = np.full(shape, pad_id, np.int64), np.zeros(shape, np.float32)
     row_of, positions = np.full(shape, -1, np.int64), np.tile(np.arange(shape[1]), (shape[0], 1))
     for at, line in enumerate(lines):
@@ -93,6 +106,8 @@ def collate(
             weights[at, start + 1 : end] = rows[i].tokens.weights[1:]
             row_of[at, start:end] = i
             positions[at, start:end] = np.arange(lengths[i])
+            for name, laid in signals.items():
+                laid[at, start:end] = _signal(rows[i], name)
             start = end
         # Padding counts as one more row: it must not be seen as part of the last one.
         positions[at, start:] = np.arange(shape[1] - start)
@@ -105,7 +120,20 @@ def collate(
         group_R=torch.tensor(numbers, dtype=torch.long, device=device),
         score_R=torch.tensor([row.score for row in rows], device=device),
         row_ids=tuple(row.id for row in rows),
+        signals={name: torch.from_numpy(laid).to(device) for name, laid in signals.items()},
     )
+
+
+def _signal(row: Row, name: str) -> Sequence[float] | float:
+    found = row.signals.get(name)
+    if found is None:
+        return math.nan
+    if len(found) != len(row.tokens.ids):
+        raise UserError(
+            f"signal {name!r} of trace {row.id} has {len(found)} numbers for {len(row.tokens.ids)} tokens; give one "
+            "per token of the row, prompt included (0 where nothing is trained)"
+        )
+    return found
 
 
 def _first_fit(lengths: Sequence[int]) -> list[list[int]]:
