@@ -14,6 +14,7 @@ from typing import Protocol, cast
 import torch
 from transformers import DynamicCache
 
+from stillroom.models.composite import SumPolicy
 from stillroom.models.llama import known_parts, start
 from stillroom.models.policy import Policy
 from stillroom.models.prefixes import Prefixes
@@ -46,9 +47,12 @@ def prefill(
     Args:
         prompts: token ids; at least one each.
         max_new_tokens: how often `step` will be called at most.
-        prefixes: texts of this policy that need not be read again; of use on the fast path only.
+        prefixes: texts of this policy that need not be read again; of use on the fast path of a single model only.
     """
     width = max(len(ids) for ids in prompts)
+    if isinstance(policy, SumPolicy):
+        begun = [prefill(part.policy, prompts, max_new_tokens) for part in policy.parts]
+        return policy.add([logits_BV for logits_BV, _ in begun]), _Summed(policy, [decoding for _, decoding in begun])
     ids_BT = torch.full((len(prompts), width), policy.pad_id, dtype=torch.long)
     for row, ids in enumerate(prompts):
         ids_BT[row, width - len(ids) :] = torch.tensor(ids)
@@ -110,5 +114,23 @@ class _Calling:
 @functools.cache
 def _memory_name(forward: Callable[..., object]) -> str:
     """What a layout's function calls its memory: transformers renamed it to ``cache`` for all of them in 5.24."""
+@dataclass
+class _Summed:
+    """Rows under way in every part of a sum, each with a cache of its own."""
+
+    policy: SumPolicy
+    parts: list[Decoding]
+
+    def select(self, index_B: torch.Tensor) -> None:
+        for decoding in self.parts:
+            decoding.select(index_B)
+
+    def step(self, tokens_B: torch.Tensor) -> torch.Tensor:
+        return self.policy.add([decoding.step(tokens_B) for decoding in self.parts])
+
+    def states(self, row: int) -> torch.Tensor | None:
+        return None
+
+
     known = inspect.signature(forward).parameters
     return next(name for name in ("cache", "past_key_values", "cache_params") if name in known)

@@ -33,6 +33,14 @@ transformers_logging.set_verbosity_error()
 transformers_logging.disable_progress_bar()
 
 
+class NamedPart(Noun):
+    """One part of a sum of policies, in a `Sidecar`."""
+
+    source: str
+    """``.`` for the weights beside the sidecar, a path relative to it, an absolute path, a hub id or ``proxy:NAME``."""
+    weight: float = 1.0
+
+
 class Sidecar(Noun):
     """Contents of `stillroom.json` in a checkpoint."""
 
@@ -40,6 +48,8 @@ class Sidecar(Noun):
     base: str = ""
     """Where the weights came from before training."""
     recipe: str = ""
+    parts: tuple[NamedPart, ...] = ()
+    """Of a sum of policies (`composite`), the part that is trained first; none for a policy by itself."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +95,17 @@ class Policy:
         """Whether the module is known to keep the rows of a packed line apart by their positions."""
         return self.model.config.model_type in PACKABLE
 
+    def head_weight(self) -> torch.Tensor | None:
+        """The matrix [V, D] that makes `logits` of states and does nothing else; None where `logits` does more."""
+        head = self.model.get_output_embeddings()
+        plain = type(head) is torch.nn.Linear and head.bias is None
+        hooked = plain and (head._forward_hooks or head._forward_pre_hooks)
+        return cast(torch.nn.Linear, head).weight if plain and not hooked else None
+
+    def named_parts(self, folder: Path) -> tuple[NamedPart, ...]:
+        """What a checkpoint in this folder has to name besides the weights that lie in it; see `composite`."""
+        return ()
+
     def states(
         self,
         ids_LT: torch.Tensor,
@@ -126,7 +147,7 @@ def load_policy(
     dtype: torch.dtype | None = None,
     chat_template: Path | None = None,
 ) -> Policy:
-    """Open a checkpoint folder or a hub id.
+    """Open a checkpoint folder, a folder that names a sum of policies (`composite.save_sum`), or a hub id.
 
     Args:
         source: a folder in Hugging Face layout (safetensors) or a hub id.
@@ -140,7 +161,24 @@ def load_policy(
             tokenizer has more tokens than the model.
     """
     _check_device(device)
+        UserError, CheckpointError: parts of a sum that do not belong together or cannot be opened.
     folder = Path(source)
+    sidecar = _read_sidecar(Path(source))
+    if sidecar is not None and sidecar.parts:
+        from stillroom.models.composite import load_sum
+
+        return load_sum(Path(source), sidecar, device=device, dtype=dtype, chat_template=chat_template)
+    return load_part(source, device=device, dtype=dtype, chat_template=chat_template)
+
+
+def load_part(
+    source: str | Path,
+    *,
+    device: str = "cpu",
+    dtype: torch.dtype | None = None,
+    chat_template: Path | None = None,
+) -> Policy:
+    """As `load_policy`, but the weights that lie in the folder alone, also where it names a sum they are a part of."""
     if folder.exists():
         _check_files(folder)
     elif os.sep in str(source) and (len(folder.parts) != 2 or folder.is_absolute() or str(source)[0] in ".~"):
@@ -174,12 +212,15 @@ def load_policy(
             raise UserError(f"cannot read the chat template {chat_template}: {error}") from error
     model.to(device)
     model.eval()
-    sidecar_file = folder / SIDECAR
+    return make_policy(model, tokenizer, source=str(source), sidecar=_read_sidecar(folder))
+
+
+def _read_sidecar(folder: Path) -> Sidecar | None:
+    file = folder / SIDECAR
     try:
-        sidecar = Sidecar.model_validate(read_json(sidecar_file)) if sidecar_file.is_file() else None
+        return Sidecar.model_validate(read_json(file)) if file.is_file() else None
     except ValueError as error:
-        raise CheckpointError(f"{sidecar_file}: damaged or of another version ({error})") from error
-    return make_policy(model, tokenizer, source=str(source), sidecar=sidecar)
+        raise CheckpointError(f"{file}: damaged or of another version ({error})") from error
 
 
 def make_policy(
@@ -226,7 +267,8 @@ def save_policy(
     """Write the checkpoint beside the target and rename: the folder is whole or absent.
 
     Args:
-        path: the folder to create; an existing one is replaced.
+        path: the folder to create; an existing one is replaced. Of a sum of policies it holds the weights of the part
+            that is trained, and names the others.
         card: text of README.md, the model card.
         dtype: of the stored weights; None keeps them as they are.
         weights: stored instead of the module's own, under the same names: a model with its adapter merged in.
@@ -247,7 +289,7 @@ def save_policy(
         config["dtype"] = str(dtype).removeprefix("torch.")
         (temporary / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     policy.tokenizer.save_pretrained(str(temporary))
-    (temporary / SIDECAR).write_text(sidecar.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    write_sidecar(temporary, sidecar.model_copy(update={"parts": policy.named_parts(path)}))
     if card:
         (temporary / "README.md").write_text(card, encoding="utf-8")
     if also is not None:
@@ -260,6 +302,12 @@ def save_policy(
 
 def _check_device(device: str) -> None:
     try:
+def write_sidecar(folder: Path, sidecar: Sidecar) -> None:
+    """What a checkpoint says of itself; parts are named only where there are any."""
+    text = sidecar.model_dump_json(indent=2, exclude=None if sidecar.parts else {"parts"})
+    (folder / SIDECAR).write_text(text + "\n", encoding="utf-8")
+
+
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0].split(" (")[0]
