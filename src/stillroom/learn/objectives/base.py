@@ -4,20 +4,32 @@ The learner asks for the denominators of *all* micro-batches of an optimiser ste
 accumulation, padding, packing and the cut into micro-batches cannot change the loss.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 
 from stillroom.errors import TrainingStopped, UserError
 from stillroom.learn.batches import Batch
-from stillroom.learn.objectives.logp import token_logp
+from stillroom.learn.objectives.logp import Scored, token_logp, token_scores
 from stillroom.models.policy import Policy
 
 Reference = Callable[[], AbstractContextManager[Policy]]
 """Opens the policy that `needs = {"reference"}` asks for: another model, or the one in training without its adapter."""
+
+Head = Callable[[torch.Tensor], torch.Tensor]
+"""A small module over hidden states: from states [N, D] to values [N]."""
+
+PROVIDERS: Mapping[str, str] = {
+    "advantage": "take it from an Advantage, e.g. Group() (stillroom.learn.rl.advantages)",
+    "logp_old": "take it from the sampler (Response.logp_policy), or from token_logp() under the policy that sampled",
+    "logp_ref": "take it from token_logp() under the reference (stillroom.learn.rl.signals)",
+    "value_old": "take it from token_values() before the update (stillroom.learn.rl.signals)",
+    "return": "take it from Advantages.returns of GAE() (stillroom.learn.rl.advantages)",
+}
+"""Where the signals that objectives read come from, for messages."""
 
 
 class LossSum(NamedTuple):
@@ -25,6 +37,8 @@ class LossSum(NamedTuple):
 
     total: torch.Tensor
     diagnostics: dict[str, float]
+    tokens: Mapping[str, torch.Tensor] = {}
+    """Detached values [N] of the tokens that carry a weight, for an objective that `Summarises` them."""
 
 
 class Sequences(NamedTuple):
@@ -47,7 +61,10 @@ class View:
 
     policy: Policy
     reference: Reference | None = None
+    heads: Mapping[str, Head] = field(default_factory=dict)
+    """Of the learner, by name."""
     _states: dict[int, torch.Tensor] = field(default_factory=dict)
+    _scored: dict[tuple[int, float], Scored] = field(default_factory=dict)
 
     def states(self, batch: Batch) -> torch.Tensor:
         """Hidden states [N, D] from which the N tokens that carry a weight are predicted, line by line."""
@@ -55,12 +72,48 @@ class View:
             self._states[id(batch)] = _states(self.policy, batch)
         return self._states[id(batch)]
 
-    def logp_trained(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    def logp_trained(self, batch: Batch, temperature: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
         """Log-probabilities [N] (float32 at least) and weights [N] of the N tokens that carry a weight, line by line.
 
-        Logits are computed for these positions only.
+        They are those under logits / temperature; logits are computed for these positions only.
         """
-        return _logp_trained(self.policy, self.states(batch), batch)
+        keep_LT = batch.weights_LT > 0
+        known = self._scored.get((id(batch), temperature))
+        if known is not None:
+            return known.logp_N, batch.weights_LT[keep_LT]
+        return _logp_trained(self.policy, self.states(batch), batch, temperature)
+
+    def entropy(self, batch: Batch, temperature: float = 1.0) -> torch.Tensor:
+        """Entropies [N] in nats of the distributions that the N trained tokens are drawn from, with a gradient.
+
+        The logits are made once for these and for the log-probabilities that are asked for afterwards.
+        """
+        key = (id(batch), temperature)
+        if key not in self._scored:
+            targets_N = batch.ids_LT[batch.weights_LT > 0]
+            self._scored[key] = token_scores(self.policy, self.states(batch), targets_N, temperature)
+        return self._scored[key].entropy_N
+
+    def signal(self, batch: Batch, name: str) -> torch.Tensor:
+        """A signal [N] (float32) of the N trained tokens, line by line.
+
+        Raises:
+            UserError: naming the rows that do not have it, and what provides it.
+        """
+        keep_LT = batch.weights_LT > 0
+        found_N = batch.signals[name][keep_LT] if name in batch.signals else None
+        unknown_N = torch.ones_like(batch.row_LT[keep_LT], dtype=torch.bool) if found_N is None else found_N.isnan()
+        if found_N is None or bool(unknown_N.any()):
+            without = [batch.row_ids[row] for row in batch.row_LT[keep_LT][unknown_N].unique().tolist()]
+            hint = PROVIDERS.get(name, "give Row.signals one number per token")
+            raise UserError(f"traces {', '.join(without[:5])} have no signal {name!r} for their trained tokens: {hint}")
+        return found_N
+
+    def head(self, name: str) -> Head:
+        """A head of the learner: from states [N, D] to values [N], float32 at least."""
+        if name not in self.heads:
+            raise UserError(f"there is no head {name!r}; give Learner(..., heads={{{name!r}: ValueHead()}})")
+        return self.heads[name]
 
     def sequences(self, batch: Batch) -> Sequences:
         """Log-probability and length of every row; raises TrainingStopped naming a row without a trained token."""
@@ -81,9 +134,11 @@ def _states(policy: Policy, batch: Batch) -> torch.Tensor:
     return policy.states(batch.ids_LT, batch.row_LT, before_LT, batch.positions_LT)
 
 
-def _logp_trained(policy: Policy, states_ND: torch.Tensor, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+def _logp_trained(
+    policy: Policy, states_ND: torch.Tensor, batch: Batch, temperature: float = 1.0
+) -> tuple[torch.Tensor, torch.Tensor]:
     keep_LT = batch.weights_LT > 0
-    return token_logp(policy, states_ND, batch.ids_LT[keep_LT]), batch.weights_LT[keep_LT]
+    return token_logp(policy, states_ND, batch.ids_LT[keep_LT], temperature), batch.weights_LT[keep_LT]
 
 
 def _sequences(logp_N: torch.Tensor, weights_N: torch.Tensor, batch: Batch) -> Sequences:
@@ -119,3 +174,12 @@ class Objective(Protocol):
         ...
 
     def __call__(self, view: View, batch: Batch) -> LossSum: ...
+
+
+@runtime_checkable
+class Summarises(Protocol):
+    """An objective that reports more than means over its own denominator: shares and extremes over tokens, say."""
+
+    def summary(self, tokens: Mapping[str, torch.Tensor]) -> dict[str, float]:
+        """Diagnostics of `LossSum.tokens`, joined over everything that was accumulated for one step."""
+        ...
