@@ -49,10 +49,10 @@ def prefill(
         max_new_tokens: how often `step` will be called at most.
         prefixes: texts of this policy that need not be read again; of use on the fast path of a single model only.
     """
-    width = max(len(ids) for ids in prompts)
     if isinstance(policy, SumPolicy):
         begun = [prefill(part.policy, prompts, max_new_tokens) for part in policy.parts]
         return policy.add([logits_BV for logits_BV, _ in begun]), _Summed(policy, [decoding for _, decoding in begun])
+    width = max(len(ids) for ids in prompts)
     ids_BT = torch.full((len(prompts), width), policy.pad_id, dtype=torch.long)
     for row, ids in enumerate(prompts):
         ids_BT[row, width - len(ids) :] = torch.tensor(ids)
@@ -111,9 +111,6 @@ class _Calling:
         return self.policy.logits(states[:, -1])
 
 
-@functools.cache
-def _memory_name(forward: Callable[..., object]) -> str:
-    """What a layout's function calls its memory: transformers renamed it to ``cache`` for all of them in 5.24."""
 @dataclass
 class _Summed:
     """Rows under way in every part of a sum, each with a cache of its own."""
@@ -132,5 +129,8 @@ class _Summed:
         return None
 
 
+@functools.cache
+def _memory_name(forward: Callable[..., object]) -> str:
+    """What a layout's function calls its memory: transformers renamed it to ``cache`` for all of them in 5.24."""
     known = inspect.signature(forward).parameters
     return next(name for name in ("cache", "past_key_values", "cache_params") if name in known)

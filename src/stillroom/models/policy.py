@@ -159,10 +159,8 @@ def load_policy(
         UserError: a device that is not there, a chat template that cannot be read.
         CheckpointError: naming the file when it is missing, truncated, pickled, of an unsupported layout, or when the
             tokenizer has more tokens than the model.
-    """
-    _check_device(device)
         UserError, CheckpointError: parts of a sum that do not belong together or cannot be opened.
-    folder = Path(source)
+    """
     sidecar = _read_sidecar(Path(source))
     if sidecar is not None and sidecar.parts:
         from stillroom.models.composite import load_sum
@@ -179,6 +177,8 @@ def load_part(
     chat_template: Path | None = None,
 ) -> Policy:
     """As `load_policy`, but the weights that lie in the folder alone, also where it names a sum they are a part of."""
+    _check_device(device)
+    folder = Path(source)
     if folder.exists():
         _check_files(folder)
     elif os.sep in str(source) and (len(folder.parts) != 2 or folder.is_absolute() or str(source)[0] in ".~"):
@@ -300,14 +300,14 @@ def save_policy(
     os.replace(temporary, path)
 
 
-def _check_device(device: str) -> None:
-    try:
 def write_sidecar(folder: Path, sidecar: Sidecar) -> None:
     """What a checkpoint says of itself; parts are named only where there are any."""
     text = sidecar.model_dump_json(indent=2, exclude=None if sidecar.parts else {"parts"})
     (folder / SIDECAR).write_text(text + "\n", encoding="utf-8")
 
 
+def _check_device(device: str) -> None:
+    try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0].split(" (")[0]
