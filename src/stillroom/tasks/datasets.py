@@ -173,7 +173,12 @@ def _plain(row: Row, columns: Fields) -> Problem:
     }
     options = _optional(row, columns, "options")
     if options is not None:
-        return _choice(text, _options(options), answer, **rest)
+        # Published sets hold such rows, too, and stay as they are to compare with others; an own file can be mended.
+        chosen = _choice(text, _options(options), answer, **rest)
+        twice = [option for number, option in enumerate(chosen.options) if option in chosen.options[:number]]
+        if twice:
+            raise DataError(f"option {twice[0][:40]!r} stands twice")
+        return chosen
     return Problem(task="", messages=question(text), reference=answer, **rest)
 
 

@@ -19,6 +19,7 @@ MODULES = {
     "words": "words",
     "facts": "facts",
     "sums": "sums",
+    "vignettes": "vignettes",
     "gsm8k": "real",
     "math": "real",
     "math500": "real",
