@@ -110,8 +110,10 @@ class SumPolicy(Policy):
         ]
         return functools.reduce(torch.add, scaled)
 
-    def named_parts(self, folder: Path) -> tuple[NamedPart, ...]:
-        others = (NamedPart(source=_seen_from(folder, p.policy.source), weight=p.weight) for p in self.others)
+    def named_parts(self) -> tuple[NamedPart, ...]:
+        # A checkpoint may be moved by itself, so that others are named wherever they lie.
+        found = ((part.policy.source, part.weight) for part in self.others)
+        others = (NamedPart(source=str(Path(s).resolve()) if Path(s).is_dir() else s, weight=w) for s, w in found)
         return NamedPart(source=".", weight=self.weight), *others
 
 
@@ -159,7 +161,9 @@ def save_sum(folder: Path, parts: Sequence[tuple[str | Path, float]], *, chat_fo
     It holds no weights, but names the parts: hub ids and ``proxy:NAME`` as they are, checkpoints relative to it. A part
     that was trained in a sum is taken alone.
     """
-    named = tuple(NamedPart(source=_seen_from(folder, str(source)), weight=weight) for source, weight in parts)
+    found = ((str(source), weight) for source, weight in parts)
+    seen = ((os.path.relpath(s, folder) if Path(s).is_dir() else s, weight) for s, weight in found)
+    named = tuple(NamedPart(source=source, weight=weight) for source, weight in seen)
     folder.mkdir(parents=True, exist_ok=True)
     write_sidecar(folder, Sidecar(chat_format=chat_format, parts=named))
     return folder
@@ -191,13 +195,6 @@ def load_sum(
         parts.append(Part(found, named.weight))
     total = sum_of(parts)
     return replace(total, source=str(folder), sidecar=sidecar)
-
-
-def _seen_from(folder: Path, source: str) -> str:
-    """How a folder names a part: a checkpoint by its way from there, so that both can be moved together."""
-    if not Path(source).is_dir():
-        return source
-    return os.path.relpath(Path(source).resolve(), folder.resolve())
 
 
 def _head(policy: Policy) -> torch.Tensor:

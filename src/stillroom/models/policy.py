@@ -102,8 +102,8 @@ class Policy:
         hooked = plain and (head._forward_hooks or head._forward_pre_hooks)
         return cast(torch.nn.Linear, head).weight if plain and not hooked else None
 
-    def named_parts(self, folder: Path) -> tuple[NamedPart, ...]:
-        """What a checkpoint in this folder has to name besides the weights that lie in it; see `composite`."""
+    def named_parts(self) -> tuple[NamedPart, ...]:
+        """What a checkpoint has to name besides the weights that lie in it; see `composite`."""
         return ()
 
     def states(
@@ -289,7 +289,7 @@ def save_policy(
         config["dtype"] = str(dtype).removeprefix("torch.")
         (temporary / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     policy.tokenizer.save_pretrained(str(temporary))
-    write_sidecar(temporary, sidecar.model_copy(update={"parts": policy.named_parts(path)}))
+    write_sidecar(temporary, sidecar.model_copy(update={"parts": policy.named_parts()}))
     if card:
         (temporary / "README.md").write_text(card, encoding="utf-8")
     if also is not None:
