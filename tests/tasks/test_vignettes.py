@@ -27,8 +27,7 @@ every_task = pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
 def by_reading(problem: Problem) -> str:
     """What somebody with the rule base in hand would answer who reads the text alone."""
     text = problem.messages[-1].content
-    begin = re.match(r"Known (\w+)\.", text)
-    condition: str | None = begin[1] if begin else ""
+    condition: str | None = re.search(r"Known (\w+)\.", text)[1]  # type: ignore[index]
     for clue in re.findall(r"(?:First|Then) (\w+(?: unclear)?)", text):
         syndrome = next((name for name, findings in SIGNS.items() if clue in findings), None)
         condition = None if syndrome is None or condition is None else RULES[condition, syndrome]
@@ -43,7 +42,6 @@ def test_a_rule_never_stays_and_never_joins() -> None:
         became = [RULES[condition, syndrome] for condition in CONDITIONS]
         assert sorted(became) == sorted(CONDITIONS)
         assert all(RULES[condition, syndrome] != condition for condition in CONDITIONS)
-    assert len({RULES["", syndrome] for syndrome in SIGNS}) == len(SIGNS)
 
 
 @every_task
@@ -107,16 +105,16 @@ def test_sources_ask_what_they_promise() -> None:
 
 
 def test_a_worked_vignette_by_hand() -> None:
-    """The first finding's syndrome gives a condition, each further one changes it; letters name the last."""
-    one = RULES["", "heat"]
+    """Each finding's syndrome changes the condition; the letter names the last one."""
+    one = RULES["barol", "heat"]
     two = RULES[one, "chest"]
     problem = Problem(
         id="h",
         task="vignettes",
-        messages=question("A man keeps bees. First fever, no rash. Then cough. A sister has tremor. What is it?"),
+        messages=question("Known barol. First fever, no rash. Then cough. A sister has tremor. What is it?"),
         reference="B",
         options=(one, two),
-        meta={"source": "long", "known": "", "clues": ["fever", "cough"]},
+        meta={"source": "long", "known": "barol", "clues": ["fever", "cough"]},
     )
     solution = vignettes().solve(problem, Style(), derive_rng(0))  # type: ignore[misc]
     assert solution.thought == f"- fever heat {one}\n- cough chest {two}"

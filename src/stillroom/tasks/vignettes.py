@@ -1,4 +1,4 @@
-"""Clinical vignettes of an invented medicine: findings point to syndromes, syndromes in turn change the condition.
+"""Clinical vignettes of an invented medicine: findings point to syndromes, syndromes in turn change a condition.
 
 Forward chaining over a closed rule base that no question states: every finding is a sign of one syndrome, and each
 syndrome turns the condition so far into another one. Level k needs k findings, in the order in which they came; absent
@@ -32,17 +32,10 @@ SIGNS = {  # syndrome -> its findings
     "heat": ("fever", "chills", "sweating", "thirst"),
     "chest": ("cough", "wheezing", "hiccups", "hoarseness"),
     "skin": ("rash", "itching", "pallor", "bruising"),
-    "gut": ("nausea", "cramps", "bloating", "heartburn"),
     "nerve": ("tremor", "numbness", "dizziness", "headache"),
-    "limb": ("swelling", "stiffness", "limping", "weakness"),
 }
 SYNDROME_OF = {finding: syndrome for syndrome, findings in SIGNS.items() for finding in findings}
-CONDITIONS = (
-    *("barol", "cemit", "dovan", "felur", "gisak", "hamuk"),
-    *("jaret", "kolvi", "mirov", "nestal", "pirun", "sovek"),
-)
-HEALTHY = ""
-"""The condition before the first finding."""
+CONDITIONS = ("barol", "cemit", "dovan", "felur", "gisak", "hamuk", "jaret", "kolvi")
 UNCLEAR = "something unclear"
 NOISE = 0.25
 """Share of wrong answers among the training problems of source ``maybe``."""
@@ -74,8 +67,7 @@ def _rule_base() -> dict[tuple[str, str], str]:
     for syndrome in SIGNS:
         circle = rng.sample(CONDITIONS, len(CONDITIONS))
         rules |= {(one, syndrome): other for one, other in zip(circle, circle[1:] + circle[:1], strict=True)}
-    first = rng.sample(CONDITIONS, len(SIGNS))
-    return rules | {(HEALTHY, syndrome): condition for syndrome, condition in zip(SIGNS, first, strict=True)}
+    return rules
 
 
 RULES = _rule_base()
@@ -122,7 +114,7 @@ def vignettes(source: str = "long", free: bool = False) -> Task:
 
 def _make(source: str, free: bool, rng: Random, level: int) -> Problem:
     kind = SOURCES[source]
-    known = rng.choice(CONDITIONS) if source == "short" else HEALTHY
+    known = rng.choice(CONDITIONS)
     clues = [rng.choice(list(SYNDROME_OF)) for _ in range(level)]
     if source == "maybe" and rng.random() < 1 / 3:
         clues[rng.randrange(level)] = UNCLEAR
@@ -171,10 +163,10 @@ def _story(rng: Random, known: str, clues: Sequence[str], distractors: int) -> s
             else (foreign, f" A {rng.choice(_RELATIVES)} has {finding}.")
         )
         among[rng.randrange(len(clues))] += text
-    begin = f"Known {known}." if known else f"A {rng.choice(('man', 'woman'))} {rng.choice(_HABITS)}."
-    words = [("Then" if known else "First"), *["Then"] * (len(clues) - 1)]
+    someone = f"A {rng.choice(('man', 'woman'))} {rng.choice(_HABITS)}. " if distractors else ""
+    words = ["First", *["Then"] * (len(clues) - 1)]
     told = zip(words, clues, absent, foreign, strict=True)
-    return " ".join([begin, *(f"{word} {clue}{no}.{other}" for word, clue, no, other in told)])
+    return f"{someone}Known {known}. " + " ".join(f"{word} {clue}{no}.{other}" for word, clue, no, other in told)
 
 
 def _mislabelled(problem: Problem) -> Problem:
