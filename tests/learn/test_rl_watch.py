@@ -152,5 +152,5 @@ def test_nothing_to_learn_from_and_a_sampler_that_differs() -> None:
     rollouts, found = batch(lambda correct, ids: 1.0)
     assert [watch.check(step, rollouts, found, {"groups_equal": 1.0}) for step in (1, 2)] == [[], []]
     assert "step 3: all rewards are equal" in watch.check(3, rollouts, found, {"groups_equal": 1.0})[0]
-    assert "differ by up to 0.30 nats" in watch.check(4, *batch(honest), {"gap_max": 0.3})[0]
-    assert watch.check(5, *batch(honest), {"gap_max": 0.3}) == []
+    assert "differ by up to 0.30 nats" in watch.check(4, *batch(honest), {"logp_gap_max": 0.3})[0]
+    assert watch.check(5, *batch(honest), {"logp_gap_max": 0.3}) == []

@@ -4,17 +4,17 @@ A recipe is a plain function of a still, run from the top whenever a run is resu
 they left on disk, the first unfinished one goes on from its last whole chunk or checkpoint.
 """
 
-import os
-import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from stillroom.chat import ChatFormat, tokenise
 from stillroom.errors import TrainingStopped, UserError
+from stillroom.lab.checkpoints import keep_last, move_into_place, newest, remove
 from stillroom.lab.evaluate import ArmScore, Measure, evaluate, score
+from stillroom.lab.reinforce import Drive, Further, Reinforcement, run_reinforcement
 from stillroom.lab.run import Run
 from stillroom.learn.adapt.base import AdamW, Adapt, Full
 from stillroom.learn.batches import Row, examples
@@ -22,6 +22,11 @@ from stillroom.learn.learner import Learner, refusal
 from stillroom.learn.objectives.base import Objective
 from stillroom.learn.objectives.contrast import Collapse
 from stillroom.learn.objectives.sft import SFT
+from stillroom.learn.rl.algorithm import Algorithm
+from stillroom.learn.rl.config import RLConfig
+from stillroom.learn.rl.engine import Engine
+from stillroom.learn.rl.rewards import Reward, Stateful
+from stillroom.learn.rl.rollouts import Variant, plainly
 from stillroom.learn.training import TrainConfig, train
 from stillroom.models.policy import Policy, Sidecar, load_policy
 from stillroom.samplers.base import Sampler, SamplingParams
@@ -209,17 +214,78 @@ class Still:
         settings = train or self.train_config
         rates = tuple(self.lr_trials if lr_trials is None else lr_trials) or (settings.lr,)
         plan = _Plan(data, start, objective or SFT(), adapt or self.adapt, optimizer, settings)
+        return self._best(name, rates, lambda folder, stage, rate: self._train(plan, folder, stage, rate))
+
+    def reinforce(
+        self,
+        start: Path,
+        *,
+        algorithm: Algorithm,
+        reward: Reward,
+        config: RLConfig,
+        name: str | None = None,
+        samples: int = 8,
+        variants: Sequence[Variant] = (),
+        adapt: Adapt | None = None,
+        optimizer: AdamW | None = None,
+        drive: Drive = Engine.steps,
+        memories: Mapping[str, Stateful] | None = None,
+        further: Further | None = None,
+        lr_trials: Sequence[float] = (),
+    ) -> Path:
+        """Train a checkpoint by reinforcement on the training problems; returns the new checkpoint's folder.
+
+        The truth is looked at on dev problems beside the reward, and alarms go to the run's result. With learning-rate
+        trials, it is trained once per rate and the best on dev is kept.
+
+        Args:
+            start: a checkpoint that can already answer some problems; also the reference of KL terms.
+            samples: rollouts per problem, asked in the run's chat format.
+            variants: instead: how a group's problem is asked, and how often.
+            adapt: instead of the run's.
+            drive: a page's own loop over the engine, where a method puts something between its steps.
+            memories: a page's own buffers, saved with every checkpoint.
+            further: makes further learners that are saved with the first.
+        """
+        name = name or self.arm
+        plan = Reinforcement(
+            start,
+            reward,
+            algorithm,
+            config,
+            variants=tuple(variants) or (plainly(self.chat_format, samples),),
+            adapt=adapt or self.adapt,
+            optimizer=optimizer,
+            drive=drive,
+            memories=memories or {},
+            further=further,
+        )
+        remembered = plan.remembered()
+
+        def run(folder: Path, stage: str, rate: float) -> None:
+            # What was measured last must not stand in memory beside what is trained.
+            self._last = None
+            plan.restore(remembered)
+            run_reinforcement(self, plan, folder, stage, rate)
+
+        return self._best(name, tuple(lr_trials) or (config.lr,), run)
+
+    def _best(self, name: str, rates: Sequence[float], train: Callable[[Path, str, float], None]) -> Path:
+        """Train as one stage with the only rate, or once per rate and keep what is best on dev."""
+        target, stage = self.run.folder / name, f"train:{name}"
+        if self.run.result_of(stage) is not None:
+            return target
         if len(rates) == 1:
-            self._train(plan, target, stage, rates[0])
+            train(target, stage, rates[0])
             return target
         trials: dict[float, float | None] = {}
         for rate in rates:
             trial = self.run.folder / "trials" / f"{name}-{rate:g}"
-            self._train(plan, trial, f"trial:{name}-{rate:g}", rate)
+            train(trial, f"trial:{name}-{rate:g}", rate)
             trials[rate] = self.measure(trial, name=f"dev-{name}-{rate:g}", problems=self.dev).accuracy.value
         best = max(trials, key=lambda rate: (trials[rate] or 0.0, -rate))
         with self.run.stage(stage) as result:
-            _replace(self.run.folder / "trials" / f"{name}-{best:g}", target)
+            move_into_place(self.run.folder / "trials" / f"{name}-{best:g}", target)
             result.update(self.run.result_of(f"trial:{name}-{best:g}") or {})
             result["trials"] = {f"{rate:g}": accuracy for rate, accuracy in trials.items()}
         return target
@@ -235,8 +301,7 @@ class Still:
         own = plan.start is None or plan.start.is_relative_to(self.run.folder)
         base = self.student if own else str(plan.start)
         sidecar = Sidecar(chat_format=self.chat_format.name, base=base, recipe=self.recipe)
-        saved = sorted(checkpoints.glob("step-*")) if checkpoints.is_dir() else []
-        learner, extra = self._learner(plan, saved[-1] if saved else None)
+        learner, extra = self._learner(plan, newest(checkpoints))
         rows, too_long = set_rows(plan.data, learner.policy, settings)
         total = settings.total_steps(len(rows) if learner.objective.compares == "rows" else len(examples(rows)))
         with self.run.stage(stage, keep_bytes=int(extra.get("metrics_bytes", 0))) as result:
@@ -268,7 +333,7 @@ class Still:
                         "alarm": alarm,
                     }
                     learner.save(checkpoints / f"step-{report.step:07d}", sidecar=sidecar, extra=position)
-                    _keep_last(checkpoints)
+                    keep_last(checkpoints)
                     last_save = time.monotonic()
             learner.export(target, sidecar=sidecar)
             result.update(
@@ -286,7 +351,7 @@ class Still:
                 diagnostics=report.diagnostics if report else {},
                 alarm=alarm,
             )
-        _remove(checkpoints)
+        remove(checkpoints)
 
     def _learner(self, plan: "_Plan", saved: Path | None) -> tuple[Learner, dict[str, Any]]:
         """A learner at its start, or where a checkpoint left it."""
@@ -450,19 +515,3 @@ def _learns_to_stop(row: Row, policy: Policy) -> bool:
 def _slug(rule: StopRule) -> str:
     """A short name of a rule that differs whenever the rule does."""
     return f"{type(rule).__name__.lower()}-{digest(repr(rule))[:8]}"
-
-
-def _keep_last(folder: Path) -> None:
-    for old in sorted(folder.glob("step-*"))[:-1]:
-        _remove(old)
-
-
-def _replace(source: Path, target: Path) -> None:
-    """Move a folder into place; a target without a source was moved by an attempt that was killed right after."""
-    if source.exists():
-        _remove(target)
-        os.replace(source, target)
-
-
-def _remove(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)

@@ -1,10 +1,7 @@
 """How to reinforce: sizes, rates and limits of the engine."""
 
-from typing import Self
+from pydantic import Field
 
-from pydantic import Field, model_validator
-
-from stillroom.errors import UserError
 from stillroom.learn.rl.batch import Overlong
 from stillroom.learn.schedules import Schedule
 from stillroom.samplers.base import SamplingParams
@@ -33,12 +30,6 @@ class RLConfig(Noun):
     """What becomes of responses that hit the limit on new tokens."""
     held_out_every: int = Field(5, ge=1)
     """Steps between two looks at the held-out truth."""
-
-    @model_validator(mode="after")
-    def _counts(self) -> Self:
-        if self.minibatches > self.problems:
-            raise UserError(f"minibatches={self.minibatches} of {self.problems} groups would be less than one each")
-        return self
 
     @property
     def params(self) -> SamplingParams:

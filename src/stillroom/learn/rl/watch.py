@@ -175,6 +175,10 @@ class Watch:
         """Note what share of the answers to every held-out problem was right; None where it could not be judged."""
         self.truths.append((step, list(correct)))
 
+    def held_out_shares(self) -> list[tuple[int, float | None]]:
+        """Step and share of right answers of every look at the held-out truth."""
+        return [(step, _mean(_known(shares))) for step, shares in self.truths]
+
     def check(
         self,
         step: int,
@@ -186,7 +190,7 @@ class Watch:
         """The new alarms of a step.
 
         Args:
-            metrics: `summary`, and ``gap_max`` when the update measured it.
+            metrics: `summary`, and ``logp_gap_max`` where the update measured it.
             decode: token id → text, for the message.
         """
         before = set(self.alarms)
@@ -200,7 +204,7 @@ class Watch:
         self.equal = self.equal + 1 if (metrics.get("groups_equal") or 0.0) >= 0.95 else 0
         if self.equal >= PATIENCE:
             self._raise("equal", _EQUAL, step=step)
-        gap = metrics.get("gap_max")
+        gap = metrics.get("logp_gap_max")
         if gap is not None and gap > GAP:
             self._raise("gap", _GAP, step=step, gap=gap)
         return [text for kind, text in self.alarms.items() if kind not in before]
