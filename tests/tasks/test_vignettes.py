@@ -19,7 +19,7 @@ from stillroom.types import Problem
 THINK = FORMATS["think"]
 TASKS = {
     **{f"{source}-letters": vignettes(source) for source in SOURCES},
-    **{f"{source}-free": vignettes(source, free=True) for source in SOURCES},
+    **{f"{source}-free": vignettes(source, free=True) for source in SOURCES if source != "named"},
 }
 every_task = pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
 
@@ -28,7 +28,7 @@ def by_reading(problem: Problem) -> str:
     """What somebody with the rule base in hand would answer who reads the text alone."""
     text = problem.messages[-1].content
     condition: str | None = re.search(r"Known (\w+)\.", text)[1]  # type: ignore[index]
-    for clue in re.findall(r"(?:First|Then) (\w+(?: unclear)?)", text):
+    for clue in re.findall(r"Day \d (\w+(?: unclear)?)", text):
         syndrome = next((name for name, findings in SIGNS.items() if clue in findings), None)
         condition = None if syndrome is None or condition is None else RULES[condition, syndrome]
     asked = re.search(r"Is it (\w+)\?$", text)
@@ -99,6 +99,8 @@ def test_sources_ask_what_they_promise() -> None:
     assert min(judged.values()) > 60
     with pytest.raises(UserError, match="'lon'; did you mean long"):
         load_task("vignettes:source=lon")
+    with pytest.raises(UserError, match="its question holds the answer"):
+        load_task("vignettes:source=named,free=true")
 
 
 # -- solver ----------------------------------------------------------------------------------------------------------
@@ -111,13 +113,13 @@ def test_a_worked_vignette_by_hand() -> None:
     problem = Problem(
         id="h",
         task="vignettes",
-        messages=question("Known barol. First fever, no rash. Then cough. A sister has tremor. What is it?"),
+        messages=question("Known barol. Day 1 fever, no rash. Day 2 cough. A sister has tremor. What is it?"),
         reference="B",
         options=(one, two),
         meta={"source": "long", "known": "barol", "clues": ["fever", "cough"]},
     )
     solution = vignettes().solve(problem, Style(), derive_rng(0))  # type: ignore[misc]
-    assert solution.thought == f"- fever heat {one}\n- cough chest {two}"
+    assert solution.thought == f"1 fever heat {one}\n2 cough chest {two}"
     assert solution.answer == "B" == by_reading(problem)
 
 
@@ -128,7 +130,7 @@ def test_every_style_without_errors_ends_in_the_right_answer(task: Task) -> None
         for problem in task.problems("dev", 24, 0):
             solution = task.solve(problem, Style(layout=layout, verbosity=1), derive_rng(problem.id))
             assert solution.answer == problem.reference
-            assert bool(solution.thought) == bool(solution.spans) == (layout == "equations")
+            assert bool(solution.thought) == bool(solution.spans) == (layout == "equations" and problem.level > 0)
             assert all(span.data == {"correct": True, "injected": False} for span in solution.spans)
             assert task.verify(problem, render(THINK, solution.thought, solution.answer)).score == 1.0
     with pytest.raises(UserError, match="equation"):
@@ -144,7 +146,7 @@ def test_injected_errors_are_labelled_truly_and_propagate(task: Task) -> None:
         condition, sound = str(problem.meta["known"]), True
         for span in solution.spans:
             line = solution.thought[span.start : span.end]
-            if line == "- something unclear":
+            if line.endswith("something unclear"):
                 break
             _, clue, syndrome, stated = line.split()
             assert clue in SIGNS[syndrome]
@@ -155,7 +157,7 @@ def test_injected_errors_are_labelled_truly_and_propagate(task: Task) -> None:
         if sound:
             assert solution.answer == problem.reference
         wrong += solution.answer != problem.reference
-    assert wrong >= 10
+    assert wrong >= 10 or task.levels == (0,)
 
 
 # -- the minimal verifier and the shuffle ----------------------------------------------------------------------------

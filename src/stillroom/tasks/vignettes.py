@@ -7,7 +7,7 @@ world's textbook, and only what is asked varies. The words for conditions are in
 
 Sources differ in what they ask: ``long`` vignettes with several clues and distractors; ``short`` look-ups of one rule;
 ``maybe`` asks whether it is a named condition, and a quarter of its *training* answers are wrong; ``hard`` has longer
-chains and twice as many options, to measure on.
+chains and twice as many options, to measure on; ``named`` needs no rule, only the known condition among the options.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from pydantic import JsonValue
 
-from stillroom.errors import unknown_name
+from stillroom.errors import UserError, unknown_name
 from stillroom.seeds import derive_rng
 from stillroom.tasks.base import Solution, Style, Task, procedural, question
 from stillroom.tasks.choice import shuffled, verify_letter
@@ -56,6 +56,7 @@ class Source(NamedTuple):
 SOURCES = {
     "long": Source(low=2, high=3, options=4, distractors=2),
     "short": Source(low=1, high=1, options=4, distractors=0),
+    "named": Source(low=0, high=0, options=4, distractors=0),
     "maybe": Source(low=2, high=3, options=3, distractors=2),
     "hard": Source(low=4, high=5, options=8, distractors=3),
 }
@@ -77,21 +78,23 @@ RULES = _rule_base()
     "vignettes",
     summary="invented diseases by forward chaining over an unstated rule base; level = findings that count",
     world="vignettes",
-    levels=(1, 2, 3, 4, 5),
+    levels=(0, 1, 2, 3, 4, 5),
 )
 def vignettes(source: str = "long", free: bool = False) -> Task:
     """Vignettes of one source, as multiple choice.
 
     Args:
-        source: ``long``, ``short``, ``maybe`` or ``hard``.
+        source: ``long``, ``short``, ``named``, ``maybe`` or ``hard``.
         free: ask for the answer in words, without options: the same skill where no letter can be guessed.
 
     Raises:
-        UserError: unknown source.
+        UserError: unknown source, or ``named`` without options.
     """
     if source not in SOURCES:
         raise unknown_name("source of vignettes", source, SOURCES)
     kind = SOURCES[source]
+    if free and not kind.high:
+        raise UserError(f"free=true leaves nothing to do for source={source}: its question holds the answer")
     levels = tuple(range(kind.low, kind.high + 1))
     name = f"vignettes-{source}{'-free' if free else ''}"
     clean = procedural(name, partial(_make, source, free), levels)
@@ -164,9 +167,9 @@ def _story(rng: Random, known: str, clues: Sequence[str], distractors: int) -> s
         )
         among[rng.randrange(len(clues))] += text
     someone = f"A {rng.choice(('man', 'woman'))} {rng.choice(_HABITS)}. " if distractors else ""
-    words = ["First", *["Then"] * (len(clues) - 1)]
-    told = zip(words, clues, absent, foreign, strict=True)
-    return f"{someone}Known {known}. " + " ".join(f"{word} {clue}{no}.{other}" for word, clue, no, other in told)
+    told = zip(range(1, len(clues) + 1), clues, absent, foreign, strict=True)
+    days = "".join(f" Day {day} {clue}{no}.{other}" for day, clue, no, other in told)
+    return f"{someone}Known {known}.{days}"
 
 
 def _mislabelled(problem: Problem) -> Problem:
@@ -180,7 +183,7 @@ def _mislabelled(problem: Problem) -> Problem:
 
 
 def solve(problem: Problem, style: Style, rng: Random) -> Solution:
-    """One line per finding: the finding, its syndrome, and the condition from there on.
+    """One line per finding: its day, the finding, its syndrome, and the condition from there on.
 
     A wrong step names another condition, and later steps build on it. The answer is what the rules give, also where a
     training answer is wrong.
@@ -189,16 +192,16 @@ def solve(problem: Problem, style: Style, rng: Random) -> Solution:
     writer = StepWriter("vignettes", LAYOUTS, style.model_copy(update={"layout": LAYOUTS[0]}) if silent else style, rng)
     clues: list[str] = problem.meta["clues"]  # type: ignore[assignment]
     condition, sound = str(problem.meta["known"]), True
-    for clue in clues:
+    for day, clue in enumerate(clues, start=1):
         if clue == UNCLEAR:
-            writer.step(f"- {UNCLEAR}", ("- nobody can tell", "- this stays open"), sound=sound, injected=False)
+            writer.step(f"{day} {UNCLEAR}", ("nobody can tell", "this stays open"), sound=sound, injected=False)
             answer = "maybe"
             break
         right, injected = RULES[condition, SYNDROME_OF[clue]], writer.slips()
         condition = rng.choice([other for other in CONDITIONS if other != right]) if injected else right
         sound = sound and not injected
-        checks = (f"- now {condition}", f"- so {condition}")
-        writer.step(f"- {clue} {SYNDROME_OF[clue]} {condition}", checks, sound=sound, injected=injected)
+        checks = (f"now {condition}", f"so {condition}")
+        writer.step(f"{day} {clue} {SYNDROME_OF[clue]} {condition}", checks, sound=sound, injected=injected)
     else:
         answer = _judgement(condition, str(problem.meta["named"])) if "named" in problem.meta else condition
     if problem.options:
