@@ -15,7 +15,7 @@ from fixtures_models import SIX, qwen2_policy
 from stillroom.errors import UserError
 from stillroom.models.policy import Policy
 from stillroom.samplers.base import Prompt, SamplingParams, StepStartBan
-from stillroom.samplers.drawing import EDGE, settle
+from stillroom.samplers.drawing import EDGE, Draw, draw_one, settle
 from stillroom.samplers.drawing import draw as draw_unsettled
 from stillroom.samplers.local import LocalSampler
 from stillroom.types import Finish, Message, Response
@@ -342,6 +342,32 @@ def test_a_draw_inverts_the_cumulative_distribution(
     scaled = array.astype(np.float64) / temperature
     log_total = scaled.max() + np.log(np.exp(scaled - scaled.max()).sum())
     assert float(logps[0]) == pytest.approx(scaled[int(tokens[0])] - log_total, abs=1e-5)
+
+
+@given(
+    logits=st.lists(st.floats(-8, 8, width=32), min_size=2, max_size=12),
+    uniform=st.floats(0, 1, exclude_max=True),
+    temperature=st.sampled_from([0.0, 0.3, 1.0]),
+    top_p=st.sampled_from([0.7, 1.0]),
+    ban=st.booleans(),
+)
+def test_a_single_row_is_drawn_alike(
+    logits: list[float], uniform: float, temperature: float, top_p: float, ban: bool
+) -> None:
+    params = SamplingParams(temperature=temperature, top_p=top_p)
+    logits_V = np.array(logits, np.float32)
+    banned_V = np.arange(len(logits)) == len(logits) - 1 if ban and len(logits) > 2 else None
+    banned_BV = None if banned_V is None else torch.from_numpy(banned_V)[None]
+    token, logp, tie = draw(
+        torch.from_numpy(logits_V)[None], torch.tensor([uniform], dtype=torch.float64), params, banned_BV
+    )
+    one = draw_one(logits_V, uniform, params, banned_V)
+    one_logp, one_tie = settle(Draw(*(torch.tensor([value]) for value in one)))
+    assert banned_V is None or not banned_V[one.token]
+    if not (tie or one_tie):
+        assert one.token == int(token)
+    if one.token == int(token):
+        assert float(one_logp) == pytest.approx(float(logp), abs=1e-5)
 
 
 def test_frequencies_are_the_probabilities() -> None:

@@ -16,6 +16,7 @@ from transformers import DynamicCache
 
 from stillroom.models.composite import SumPolicy
 from stillroom.models.llama import known_parts, start
+from stillroom.models.llama_prompts import read_once
 from stillroom.models.policy import Policy
 from stillroom.models.prefixes import Prefixes
 
@@ -61,6 +62,8 @@ def prefill(
     parts = known_parts(policy.model)
     if parts is not None:
         decoding = start(parts, pad_B, width + max_new_tokens)
+        if prefixes is None and policy.skips_padding and len(prompts) > 1:
+            return policy.logits(read_once(parts, decoding, prompts)), decoding
         if prefixes is not None:
             decoding.take([prefixes.find(ids) for ids in prompts])
         return decoding.read(ids_BT[:, decoding.width :]), decoding

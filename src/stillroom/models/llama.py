@@ -210,6 +210,16 @@ class LlamaDecoding:
             if states is not None and pad < self.width:
                 self.cache[:, :, row, :, pad : self.width] = states[..., : self.width - pad, :]
 
+    def put(self, layer: int, states_UKE: torch.Tensor, index_BT: torch.Tensor) -> None:
+        """Write keys and values [U, 2 K, E] that were made elsewhere into the first columns of a layer.
+
+        Args:
+            index_BT: long; which of them stands in which column. In columns of padding any will do: it is hidden.
+        """
+        rows, self.width = index_BT.shape
+        found = states_UKE[index_BT].view(rows, self.width, 2, self.parts.kv_heads, -1)
+        self.cache[layer, ..., : self.width, :] = found.permute(2, 0, 3, 1, 4)
+
     def step(self, tokens_B: torch.Tensor) -> torch.Tensor:
         """Read one more token (long) per row; returns the logits [B, V] of what follows."""
         cache = self.cache

@@ -12,7 +12,7 @@ key-value head, E head size.
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -32,23 +32,32 @@ BLOCK = 32
 """Places whose scores are made together; of what lies behind them none are."""
 
 
-def states(parts: Parts, ids_N: torch.Tensor, lengths: Sequence[int], wanted_M: torch.Tensor) -> torch.Tensor:
+def states(
+    parts: Parts,
+    ids_N: torch.Tensor,
+    lines: "Lines",
+    wanted_M: torch.Tensor,
+    keep: Callable[[int, torch.Tensor], None] | None = None,
+) -> torch.Tensor:
     """Last hidden states [M, D].
 
     Args:
         ids_N: rows one after another.
-        lengths: of the rows.
+        lines: how they are laid out.
         wanted_M: long; places in `ids_N` whose states are asked for.
+        keep: called with each layer's number and its keys and values [U, 2 K, E], the keys rotated.
     """
-    lines = _Lines(ids_N.cpu().numpy(), lengths, ids_N.device)
-    cos, sin = parts.rotation(max(lengths))
+    cos, sin = parts.rotation(lines.longest)
     cos, sin = cos[lines.position_U, None], sin[lines.position_U, None]
     x = F.embedding(ids_N[lines.place_U], parts.embedding_VD)
     for number, layer in enumerate(parts.layers):
         turned = _Read.apply(
             x, layer.norm_D, layer.query, layer.key, layer.value, *layer.biases, cos, sin, parts.heads, parts.eps
         )
-        attended = lines.attend(cast(torch.Tensor, turned), parts.heads, parts.kv_heads)
+        turned = cast(torch.Tensor, turned)
+        if keep is not None:
+            keep(number, turned[:, parts.heads :])
+        attended = lines.attend(turned, parts.heads, parts.kv_heads)
         if number + 1 == len(parts.layers):
             wanted_M = lines.token_N[wanted_M]
             attended, x = attended[wanted_M], x[wanted_M]
@@ -67,11 +76,18 @@ class _Block(NamedTuple):
     """[1, Q, T]; what is added to the scores: minus infinity for places behind a query's own."""
 
 
-class _Lines:
-    """Which tokens are there, and how they are laid on lines in groups of like length and taken up again."""
+class Lines:
+    """Which tokens are there, and how they are laid on lines in groups of like length and taken up again.
+
+    Args:
+        ids_N: rows one after another.
+        lengths: of the rows.
+        device: where they will be computed.
+    """
 
     def __init__(self, ids_N: npt.NDArray[np.int64], lengths: Sequence[int], device: torch.device) -> None:
         token_N, place_U, position_U = _once(ids_N, lengths)
+        self.longest = max(lengths)
         starts = list(itertools.accumulate(lengths, initial=0))
         self.shapes: list[tuple[int, int]] = []
         """Rows and places of each group."""
@@ -89,6 +105,7 @@ class _Lines:
                 places += longest
             self.shapes.append((len(group), longest))
         self.token_N = torch.from_numpy(token_N).to(device)
+        """Long; the token [U] that stands for each token."""
         self.place_U = torch.from_numpy(place_U).to(device)
         self.position_U = torch.from_numpy(position_U).to(device)
         self._laid, self._slot_U = (

@@ -16,7 +16,7 @@ from transformers.utils import logging as transformers_logging
 from stillroom.errors import CheckpointError, UserError
 from stillroom.io import read_json
 from stillroom.models.llama import Parts, known_parts
-from stillroom.models.llama_states import states
+from stillroom.models.llama_states import Lines, states
 from stillroom.seeds import digest
 from stillroom.types import Noun
 
@@ -126,7 +126,9 @@ class Policy:
         if parts is not None:
             real_LT = row_LT >= 0
             lengths = row_LT[real_LT].unique_consecutive(return_counts=True)[1].tolist()
-            return states(parts, ids_LT[real_LT], lengths, wanted_LT[real_LT].nonzero()[:, 0])
+            ids_N = ids_LT[real_LT]
+            lines = Lines(ids_N.cpu().numpy(), lengths, ids_N.device)
+            return states(parts, ids_N, lines, wanted_LT[real_LT].nonzero()[:, 0])
         packing = {} if positions_LT is None else {"position_ids": positions_LT}
         found: torch.Tensor = self.model.base_model(input_ids=ids_LT, use_cache=False, **packing).last_hidden_state
         return found[wanted_LT].to(self.model.dtype)  # Mamba sums in float32 and its head does not

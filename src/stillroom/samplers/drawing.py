@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from stillroom.samplers.base import SamplingParams
@@ -76,6 +77,51 @@ def draw(
     if banned_BV is not None or params.top_p < 1:
         peak, total = logits.logsumexp(-1), torch.ones_like(total)
     return Draw(tokens[:, 0], logits.gather(1, tokens)[:, 0], peak, total, room, mass_B1[:, 0])
+
+
+class DrawOne(NamedTuple):
+    """`Draw` of a single row, in Python's numbers."""
+
+    token: int
+    logit: float
+    peak: float
+    total: float
+    room: float
+    mass: float
+
+
+def draw_one(
+    logits_V: npt.NDArray[np.float32],
+    uniform: float,
+    params: SamplingParams,
+    banned_V: npt.NDArray[np.bool_] | None = None,
+) -> DrawOne:
+    """`draw` for one row in numpy, whose calls cost a fifth of torch's."""
+    if params.top_p < 1:
+        banned_BV = None if banned_V is None else torch.from_numpy(banned_V)[None]
+        uniform_B = torch.tensor([uniform], dtype=torch.float64)
+        drawn = draw(torch.from_numpy(logits_V)[None], uniform_B, params, banned_BV)
+        return DrawOne(int(drawn.tokens_B), *(float(value) for value in drawn[1:]))
+    logits = logits_V if params.temperature in (0, 1) else logits_V / np.float32(params.temperature)
+    free = logits if banned_V is None else np.where(banned_V, np.float32(-np.inf), logits)
+    peak = np.maximum.reduce(free)
+    probs = np.exp(free - peak)
+    edges = np.add.accumulate(probs, dtype=np.float64)
+    mass = float(edges[-1])
+    if params.temperature == 0:
+        token = int(free.argmax())
+        gap = float(peak - np.partition(free, -2)[-2])
+        room, scale = gap, GREEDY_GAP / EDGE
+    else:
+        # The largest double below 1 keeps the target below the last edge, past which there is no token.
+        target = uniform * mass * _BELOW_ONE
+        token = int(edges.searchsorted(target, side="right"))
+        above = float(edges[token]) - target
+        room, scale = min(above, float(probs[token]) - above), mass
+    if banned_V is not None:
+        peak = np.maximum.reduce(logits)
+        mass = float(np.add.reduce(np.exp(logits - peak), dtype=np.float64))
+    return DrawOne(token, float(logits[token]), float(peak), mass, room, scale)
 
 
 def settle(drawn: Draw) -> tuple[torch.Tensor, torch.Tensor]:

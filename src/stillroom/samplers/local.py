@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -14,8 +15,11 @@ from stillroom.models.prefixes import Prefixes
 from stillroom.models.tokens import token_bytes
 from stillroom.samplers.automata import TokenAutomaton, Vocabulary, ban_automaton, stop_automaton, vocabulary
 from stillroom.samplers.base import Prompt, SamplingParams, response_seed
-from stillroom.samplers.drawing import Draw, draw, settle
-from stillroom.types import Finish, Response, Usage
+from stillroom.samplers.drawing import Draw, DrawOne, draw, draw_one, settle
+from stillroom.types import Finish, Message, Response, Usage
+
+PROMPTS = 4096
+"""Prompts whose token ids are kept: training and evaluation ask the same ones again and again."""
 
 
 class _Row(NamedTuple):
@@ -100,6 +104,7 @@ class LocalSampler:
         self._prefixes = Prefixes(keep_tokens) if keep_tokens else None
         self._vocabulary: Vocabulary | None = None
         """Made when something needs it."""
+        self._encoded = lru_cache(PROMPTS)(self._encode)
 
     @property
     def id(self) -> str:
@@ -107,9 +112,11 @@ class LocalSampler:
 
     def prompt_ids(self, prompt: Prompt) -> list[int]:
         """Token ids of the conversation with the assistant turn opened and the prefix, if any, begun."""
-        text = render_chat(self.policy.tokenizer, prompt.messages, generate=True) + prompt.prefix
-        ids: list[int] = self.policy.tokenizer(text, add_special_tokens=False)["input_ids"]
-        return ids
+        return list(self._encoded(prompt.messages, prompt.prefix))
+
+    def _encode(self, messages: tuple[Message, ...], prefix: str) -> tuple[int, ...]:
+        text = render_chat(self.policy.tokenizer, messages, generate=True) + prefix
+        return tuple(self.policy.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def sample(
         self,
@@ -188,6 +195,56 @@ class LocalSampler:
             logits_BV = decoding.step(tokens_B)
         return _put_together(steps, len(rows), limit)
 
+    @torch.inference_mode()
+    def _draw_one(self, row: _Row, ids: list[int], params: SamplingParams) -> _Drawn:
+        """`_draw_all` for a single row, without torch between the steps, for which one row is too little work."""
+        policy, limit = self.policy, params.max_new_tokens
+        if self._prefixes is not None:
+            self._prefixes.belong_to(policy.model)
+        logits_BV, decoding = prefill(policy, [ids], limit, self._prefixes)
+        uniforms = [0.0] * limit
+        if params.temperature > 0:
+            uniforms = np.random.Generator(np.random.Philox(row.seed)).random(limit).tolist()
+        stops = ban = None
+        if params.stop or params.constraint:
+            known = self._known(logits_BV.shape[1])
+            stops = stop_automaton(known, params.stop) if params.stop else None
+            ban = ban_automaton(known, params.constraint) if params.constraint else None
+        steps: list[DrawOne] = []
+        raws: list[float] = []
+        stop_state = ban_state = 0
+        ended = False
+        while True:
+            logits_V = logits_BV[0].float().numpy()
+            banned_V = ban.marked_SV[ban_state] if ban is not None else None
+            drawn = draw_one(logits_V, uniforms[len(steps)], params, banned_V)
+            token = drawn.token
+            steps.append(drawn)
+            raws.append(float(logits_V[token]))
+            ended = token in policy.stop_ids
+            if ban is not None:
+                ban_state = int(ban.next_SV[ban_state, token])
+            if stops is not None:
+                ended = ended or bool(stops.marked_SV[stop_state, token])
+                stop_state = int(stops.next_SV[stop_state, token])
+            if ended or len(steps) == limit:
+                break
+            logits_BV = decoding.step(torch.tensor([token]))
+        states = decoding.states(0) if self._prefixes is not None else None
+        if self._prefixes is not None and states is not None:
+            self._prefixes.keep(ids + [drawn.token for drawn in steps[:-1]], states)
+        tokens, *numbers = zip(*steps, strict=True)
+        tokens_T = torch.tensor(tokens)
+        logp_T, tie_T = settle(Draw(tokens_T, *(torch.tensor(found, dtype=torch.float64) for found in numbers)))
+        return _Drawn(
+            tokens_BT=tokens_T[None],
+            logp_BT=logp_T[None],
+            raw_BT=torch.tensor([raws]),
+            ties_B=tie_T.sum()[None],
+            length_B=torch.tensor([len(steps)]),
+            stopped_B=torch.tensor([ended]),
+        )
+
     def _keep(
         self, over_B: torch.Tensor, decoding: Decoding, steps: Sequence[_Step], prompts: Sequence[list[int]]
     ) -> None:
@@ -209,7 +266,10 @@ class LocalSampler:
         return _Tables(*(torch.from_numpy(table).to(self.policy.device) for table in automaton))
 
     def _responses(self, rows: list[_Row], encoded: list[list[int]], params: SamplingParams) -> Iterator[Response]:
-        drawn = self._draw_all(rows, encoded, params)
+        if len(rows) == 1 and self.policy.device.type == "cpu":
+            drawn = self._draw_one(rows[0], encoded[rows[0].prompt], params)
+        else:
+            drawn = self._draw_all(rows, encoded, params)
         tokens, logps, raws = drawn.tokens_BT.tolist(), drawn.logp_BT.tolist(), drawn.raw_BT.tolist()
         lengths, stopped, ties = drawn.length_B.tolist(), drawn.stopped_B.tolist(), drawn.ties_B.tolist()
         for at, (row, length) in enumerate(zip(rows, lengths, strict=True)):
