@@ -203,6 +203,41 @@ def trace_pipeline(
         raise typer.Exit(1)
 
 
+@app.command()
+def reinforce(
+    out: Out,
+    seeds: Annotated[int, typer.Option(min=1, help="How many.")] = 3,
+    jobs: Annotated[int, typer.Option(min=1, help="Seeds at the same time.")] = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Train a proxy with grpo from less than half right, once per seed; minutes.
+
+    Example: stillroom bench reinforce --out grpo.json
+    """
+    from stillroom.bench.reinforcing import measure_gain
+
+    result = measure_gain(seeds, jobs)
+    shown = "; ".join(f"{row['start']:.1%} to {row['end']:.1%} in {row['cpu_s']:.0f} CPU-s" for row in result["seeds"])
+    _write(out, result, as_json, shown)
+
+
+@app.command("reward-hack")
+def reward_hack(
+    out: Out,
+    seeds: Annotated[int, typer.Option(min=1, help="How many.")] = 3,
+    jobs: Annotated[int, typer.Option(min=1, help="Runs at the same time.")] = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Reinforce with rewards that pay for length or a marker, and with an honest one, and see which alarms come.
+
+    Example: stillroom bench reward-hack --out reward-hack.json
+    """
+    from stillroom.bench.reinforcing import measure_hacks
+
+    result = measure_hacks(seeds, jobs)
+    _write(out, result, as_json, "; ".join(f"{r['reward']}: {r['alarms'] or 'no alarm'}" for r in result["runs"]))
+
+
 def _write(out: Path, result: dict[str, Any], as_json: bool, line: str) -> None:
     from stillroom.cli.show import emit, emit_json
     from stillroom.io import write_json

@@ -221,8 +221,9 @@ def _cost(run: Run, traces: list[Trace]) -> dict[str, float | None]:
         "teacher_tokens": sum(
             t.usage.prompt_tokens + t.usage.completion_tokens for t in traces if t.source != "student"
         ),
-        # The student's own: what it wrote for training and in evaluations, its base included.
-        "student_tokens": sum(t.usage.completion_tokens for t in own),
+        # The student's own: what it wrote for training, rollouts too, and in evaluations, its base included.
+        "student_tokens": sum(t.usage.completion_tokens for t in own)
+        + sum(t.get("written_tokens", 0) for t in trained),
         "trained_tokens": sum(t["trained_tokens"] for t in trained),
         "updates": sum(t["steps"] for t in trained),
         # Of training alone: 6 N per computed token, padding included.
