@@ -181,19 +181,25 @@ class DenseMoving:
         return float(torch.linalg.vector_norm(torch.stack(norms))) if norms else 0.0
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        return {
-            f"{key}.{name}": value.detach().cpu().contiguous()
-            for name, parameter in self._named
-            for key, value in self._optimizer.state.get(parameter, {}).items()
-        }
+        found = dict[str, torch.Tensor]()
+        begun = any(self._optimizer.state.values())
+        for name, parameter in self._named:
+            state = self._optimizer.state.get(parameter)
+            if begun and not state:
+                # What no loss reaches (the output head beside a value head) never moves and has no moments: step 0.
+                state = {"step": torch.zeros(())}
+            found |= {f"{key}.{name}": value.detach().cpu().contiguous() for key, value in (state or {}).items()}
+        return found
 
     def load(self, tensors: Mapping[str, torch.Tensor], steps: int) -> None:
         for name, parameter in self._named:
             keys = [key for key in ("step", "exp_avg", "exp_avg_sq") if f"{key}.{name}" in tensors]
-            if steps and len(keys) != 3:
+            idle = keys == ["step"] and float(tensors[f"step.{name}"]) == 0
+            if steps and len(keys) != 3 and not idle:
                 raise CheckpointError(f"optimizer.safetensors lacks the moments of {name}")
             # `step` stays on the CPU unless the optimiser is fused on a device: PyTorch moves it when it needs to.
-            self._optimizer.state[parameter] = {key: tensors[f"{key}.{name}"].to(parameter.device) for key in keys}
+            moments = {} if idle else {key: tensors[f"{key}.{name}"].to(parameter.device) for key in keys}
+            self._optimizer.state[parameter] = moments
 
     def stored_weights(self) -> dict[str, torch.Tensor] | None:
         return None
