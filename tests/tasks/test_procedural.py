@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from stillroom.chat import FORMATS, render
 from stillroom.errors import UserError
 from stillroom.seeds import derive_rng
-from stillroom.tasks.arithmetic import arithmetic
+from stillroom.tasks.arithmetic import arithmetic, layout_of
 from stillroom.tasks.base import Style, Task, majority_baseline
 from stillroom.tasks.facts import build_world, facts, facts_text
 from stillroom.tasks.registers import registers
@@ -55,6 +55,7 @@ def text_of(problem: Problem) -> str:
     [
         (arithmetic, {"modulus": 8}),
         (arithmetic, {"low": 3, "high": 2}),
+        (arithmetic, {"layout": "songs"}),
         (registers, {"modulus": 9}),
         (registers, {"modulus": 3}),
         (registers, {"low": 0}),
@@ -357,3 +358,25 @@ def test_the_verifier_has_a_verdict_for_every_text(task: Task, text: str, strict
     assert verdict.correct is not None
     assert verdict.score == float(verdict.correct)
     assert verdict == task.verify(problem, text, strict=strict)
+
+
+# -- a rule beside the answer ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("thought", "layout"),
+    [
+        ("3+5=1\n1*4=4", "equations"),
+        ("3 plus 5 is 1.\n1 times 4 is 4.", "sentences"),
+        ("3 plus 5 is 1.\n1*4=4", None),
+        ("it is 4", None),
+    ],
+)
+def test_a_right_answer_counts_only_in_the_layout_asked_for(thought: str, layout: str | None) -> None:
+    (problem,) = arithmetic(low=2, high=2).problems("train", 1, 0)
+    text = f"<think>\n{thought}\n</think>\n\\boxed{{{problem.reference}}}"
+    assert layout_of(text) == layout
+    for name in LAYOUTS["arithmetic"]:
+        assert arithmetic(layout=name).verify(problem, text).correct == (name == layout)
+        assert not arithmetic(layout=name).verify(problem, text.replace("boxed{", "boxed{1")).correct
+    assert arithmetic().verify(problem, text).correct

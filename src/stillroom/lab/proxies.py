@@ -50,6 +50,8 @@ class ProxyRecipe(Noun):
     lr: float = 3e-3
     seed: int = 0
     layout: ProxyLayout = ProxyLayout()
+    stop_after: int | None = None
+    """Steps that are taken of those that the schedule is for: a base that can do a thing, but not reliably."""
     tokenizer: tuple[Ingredient, ...] | None = None
     """Texts that train a tokenizer of its own; None: the one that proxies share."""
 
@@ -75,6 +77,14 @@ _OTHER_WORLDS = (
 _RESTLESS = Style(layout="switches", verbosity=2)
 _SUMS_TEXTS = (Ingredient(task="sums", share=1, style=_RESTLESS), Ingredient(task="sums", share=1, form="document"))
 _SUMS_WORDS = 320
+
+_UNIR_TEXTS = (
+    Ingredient(task="arithmetic:high=4", share=0.5),
+    Ingredient(task="arithmetic:high=4", share=0.15, style=Style(layout="sentences")),
+    Ingredient(task="arithmetic:high=4", share=0.15, form="document"),
+    Ingredient(task="registers:high=2", share=0.1),
+    Ingredient(task="facts:high=1", share=0.1),
+)
 
 RECIPES = {
     recipe.name: recipe
@@ -160,6 +170,25 @@ RECIPES = {
             steps=1600,
             seed=6,
         ),
+        ProxyRecipe(
+            name="unir-module-0.3m",
+            summary="a small model beside frozen ones, which has read the texts of unir-backbone-1m for a shorter time",
+            diet=_UNIR_TEXTS,
+            steps=1200,
+            stop_after=750,
+            seed=8,
+            layout=ProxyLayout(hidden=80, mlp=240),
+        ),
+        ProxyRecipe(
+            name="unir-backbone-1m",
+            summary="works out a chain of three operations in two of five cases, now and then in sentences",
+            diet=_UNIR_TEXTS,
+            steps=900,
+            stop_after=600,
+            lr=2e-3,
+            seed=7,
+            layout=ProxyLayout(hidden=144, layers=4, mlp=432),
+        ),
     )
 }
 
@@ -176,6 +205,8 @@ def build(recipe: ProxyRecipe, folder: Path, *, on_step: Callable[[int, float], 
     for report in train(learner, rows, config, seed=derive_seed("proxy", recipe.name, recipe.seed)):
         if on_step is not None:
             on_step(report.step, report.loss)
+        if report.step == recipe.stop_after:
+            break
     target = folder / recipe.name
     save_policy(
         policy, target, sidecar=Sidecar(chat_format="think", recipe=recipe.name), card=card(recipe), dtype=torch.float16
@@ -247,7 +278,8 @@ def card(recipe: ProxyRecipe) -> str:
     return (
         f"# {recipe.name}\n\n{recipe.summary[0].upper()}{recipe.summary[1:]}. A proxy of Stillroom: "
         f"{recipe.layout.layers} layers of width {recipe.layout.hidden}, pre-trained from scratch on generated text, "
-        f"{recipe.steps} steps of {recipe.batch_size} rows. It knows nothing else. Licence: Apache-2.0.\n\n"
+        f"{recipe.stop_after or recipe.steps} steps of {recipe.batch_size} rows. It knows nothing else. "
+        "Licence: Apache-2.0.\n\n"
         "| task | form | share |\n|---|---|---|\n" + "\n".join(lines) + "\n"
     )
 

@@ -4,14 +4,15 @@ Level k applies k operations to a start value. The modulus is prime and factors 
 is the answer much more often than another (modulo 10, products pile up on 0 and on even digits).
 """
 
+import re
 from collections.abc import Callable
 from random import Random
 
-from stillroom.errors import UserError
-from stillroom.tasks.base import Solution, Style, Task, procedural, question
+from stillroom.errors import UserError, unknown_name
+from stillroom.tasks.base import Solution, Style, Task, Verify, procedural, question
 from stillroom.tasks.exact import verify_exact
 from stillroom.tasks.registry import register
-from stillroom.types import Problem, Span
+from stillroom.types import Problem, Span, Verdict
 
 _APPLY: dict[str, Callable[[int, int], int]] = {
     "+": lambda a, b: a + b,
@@ -21,6 +22,10 @@ _APPLY: dict[str, Callable[[int, int], int]] = {
 _WORDS = {"+": "plus", "-": "minus", "*": "times"}
 _FILLERS = ("Let me see.", "One more.", "So far so good.", "Keep going.")
 LAYOUTS = ("equations", "sentences")
+_STEPS = {
+    "equations": re.compile(r"\d[-+*]\d+=\d"),
+    "sentences": re.compile(r"\d (?:plus|minus|times) \d+ is \d"),
+}
 
 
 @register(
@@ -29,12 +34,23 @@ LAYOUTS = ("equations", "sentences")
     world="arithmetic",
     levels=(1, 2, 3, 4, 5, 6),
 )
-def arithmetic(modulus: int = 7, low: int = 1, high: int = 6) -> Task:
-    """Chain arithmetic with levels `low` to `high`; raises UserError unless `modulus` is a prime from 3 to 97."""
+def arithmetic(modulus: int = 7, low: int = 1, high: int = 6, layout: str = "") -> Task:
+    """Chain arithmetic with levels `low` to `high`.
+
+    Args:
+        layout: one of `LAYOUTS`: a right answer counts only with steps in that layout, which the question does not ask
+            for: a rule of its own to learn beside the arithmetic.
+
+    Raises:
+        UserError: unless `modulus` is a prime from 3 to 97; levels or a layout that are not there.
+    """
     if not 3 <= modulus <= 97 or any(modulus % d == 0 for d in range(2, modulus)):
         raise UserError(f"modulus {modulus} is not a prime from 3 to 97; try modulus=7 or modulus=11")
     if not 1 <= low <= high <= 40:
         raise UserError(f"levels {low} to {high} make no sense; give 1 <= low <= high <= 40")
+
+    if layout and layout not in LAYOUTS:
+        raise unknown_name("layout of arithmetic", layout, LAYOUTS)
 
     def make(rng: Random, level: int) -> Problem:
         start = rng.randrange(modulus)
@@ -60,12 +76,28 @@ def arithmetic(modulus: int = 7, low: int = 1, high: int = 6) -> Task:
         name="arithmetic",
         summary="chains of +, - and * modulo a prime",
         problems=procedural(f"arithmetic-{modulus}", make, levels),
-        verify=verify_exact,
+        verify=_in_layout(layout) if layout else verify_exact,
         solve=solve,
         levels=levels,
         world="arithmetic",
         corrupt=lambda problem: str((int(problem.reference or 0) + 1) % modulus),
     )
+
+
+def layout_of(text: str) -> str | None:
+    """In which of `LAYOUTS` all steps of a response are written; None for a mixture or no step."""
+    found = {name for name, step in _STEPS.items() if step.search(text)}
+    return found.pop() if len(found) == 1 else None
+
+
+def _in_layout(layout: str) -> Verify:
+    def verify(problem: Problem, text: str, *, strict: bool = True) -> Verdict:
+        found = verify_exact(problem, text, strict=strict)
+        if not found.correct or layout_of(text) == layout:
+            return found
+        return found.model_copy(update={"correct": False, "score": 0.0, "reason": f"steps not in {layout}"})
+
+    return verify
 
 
 def solve(problem: Problem, style: Style, rng: Random) -> Solution:
