@@ -6,9 +6,9 @@ times; an answer's advantage is its reward against its group, in standard deviat
 raises the tokens of the better ones. There is no value model.
 
 Kept: advantage, clip 0.2, mean over a response's tokens and then over responses. Off by default: the divergence from
-the reference (beta 0.04 in the paper), as in DAPO and Dr. GRPO: a checkable reward needs no leash. The reward is right or
-wrong, and a tenth for the layout. Ours: 16 problems of 16 answers a step (64 in the paper), one update each, the steps,
-and a fifteenth of the first stage's learning rate.
+the reference (beta 0.04 in the paper), as in DAPO and Dr. GRPO: a checkable reward needs no leash. The reward is right
+or wrong, and a tenth for the layout. Ours: 16 problems of 16 answers a step (64 in the paper), one update each, the
+steps, and a fifteenth of the first stage's learning rate.
 """
 
 from pathlib import Path
