@@ -12,7 +12,7 @@ from typing import Literal, get_args
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from stillroom.chat import Tokenised, get_format, render, tokenise
+from stillroom.chat import Tokenised, ask, get_format, render, tokenise
 from stillroom.io import read_json, write_json
 from stillroom.learn.batches import Row
 from stillroom.learn.learner import Learner
@@ -235,7 +235,7 @@ def _conversations(ingredient: Ingredient, seed: int) -> Iterator[tuple[Segment,
     rng = derive_rng("diet", ingredient.task, ingredient.form, seed)
     for problem in _endless(task, seed):
         solution = task.solve(problem, ingredient.style, rng)
-        asked = problem.messages[-1].content
+        asked = ask(problem, chat_format)[-1].content
         if ingredient.form == "document":
             yield (Segment(role="user", text=f"{asked}\n{solution.thought}\n"),)
         else:
