@@ -88,52 +88,135 @@ class Lines:
     def __init__(self, ids_N: npt.NDArray[np.int64], lengths: Sequence[int], device: torch.device) -> None:
         token_N, place_U, position_U = _once(ids_N, lengths)
         self.longest = max(lengths)
-        starts = list(itertools.accumulate(lengths, initial=0))
         self.shapes: list[tuple[int, int]] = []
         """Rows and places of each group."""
         self._blocks: dict[int, list[_Block]] = {}
-        laid, slot_U = [], np.empty(len(place_U), np.int64)
-        places = 0
+        self._layout: _Layout | None = None
+        starts = list(itertools.accumulate(lengths, initial=0))
+        self._token_S: list[npt.NDArray[np.int64]] = []
+        """Of each group, the token at every place [R, T]. Padding shows the row's first token: no token before it looks
+        there."""
+        self._real_S: list[npt.NDArray[np.bool_]] = []
         for group in _groups(lengths):
             longest = lengths[group[0]]
-            for row in group:
+            tokens = np.empty((len(group), longest), np.int64)
+            for at, row in enumerate(group):
                 own = token_N[starts[row] : starts[row + 1]]
-                # A token that several rows have is taken up from any of them. Padding shows the row's first token: no
-                # token before it looks there.
-                slot_U[own] = np.arange(places, places + len(own))
-                laid += [own, np.full(longest - len(own), own[0])]
-                places += longest
+                tokens[at, : len(own)], tokens[at, len(own) :] = own, own[0]
+            self._token_S.append(tokens)
+            self._real_S.append(np.arange(longest) < np.array([[lengths[row]] for row in group]))
             self.shapes.append((len(group), longest))
         self.token_N = torch.from_numpy(token_N).to(device)
         """Long; the token [U] that stands for each token."""
         self.place_U = torch.from_numpy(place_U).to(device)
         self.position_U = torch.from_numpy(position_U).to(device)
-        self._laid, self._slot_U = (
-            torch.from_numpy(np.concatenate(laid)).to(device),
-            torch.from_numpy(slot_U).to(device),
-        )
 
     def attend(self, turned: torch.Tensor, heads: int, kv_heads: int) -> torch.Tensor:
         """Causal attention within rows: from queries, keys and values [U, H + 2 K, E] to [U, H E]."""
-        size = turned.shape[-1]
-        flat = cast(torch.Tensor, _Lay.apply(turned.flatten(1), self._laid))
-        found = []
-        for shape, part in zip(self.shapes, flat.split([rows * places for rows, places in self.shapes]), strict=True):
-            laid = part.view(*shape, -1, size)
-            if shape[1] <= SHORT:
-                blocks = self._blocks_of(shape[1], heads // kv_heads, laid)
-                found.append(cast(torch.Tensor, _Attend.apply(laid, heads, kv_heads, blocks)))
-                continue
-            query, key, value = laid.transpose(1, 2).split([heads, kv_heads, kv_heads], dim=1)
-            out = F.scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=heads != kv_heads)
-            found.append(out.transpose(1, 2).reshape(-1, heads * size))
-        out = found[0] if len(found) == 1 else torch.cat(found)
-        return cast(torch.Tensor, _TakeUp.apply(out, self._slot_U))
+        if self._layout is None:
+            self._layout = self._lay(len(turned), heads, kv_heads, turned.device)
+        layout = self._layout
+        if self.longest <= SHORT:
+            blocks = [self._blocks_of(places, heads // kv_heads, turned) for _, places in self.shapes]
+            return cast(torch.Tensor, _Attend.apply(turned, layout, blocks))
+        laid, found = turned.flatten(0, 1).index_select(0, layout.lay), []
+        for group in layout.groups:
+            query, key, value = group.of(laid)
+            out = F.scaled_dot_product_attention(
+                query.unflatten(0, (-1, kv_heads)).unflatten(2, (-1, heads // kv_heads)).transpose(2, 3).flatten(1, 2),
+                key.unflatten(0, (-1, kv_heads)),
+                value.unflatten(0, (-1, kv_heads)),
+                is_causal=True,
+                enable_gqa=heads != kv_heads,
+            )
+            found.append(out.unflatten(1, (kv_heads, -1)).transpose(2, 3).reshape(-1, turned.shape[-1]))
+        return torch.cat(found).index_select(0, layout.take).view(len(turned), -1)
+
+    def _lay(self, tokens: int, heads: int, kv_heads: int, device: torch.device) -> "_Layout":
+        """Where everything lies, counted in vectors of one head."""
+        width, group_of = heads + 2 * kv_heads, heads // kv_heads
+        # Of each place: queries in the order [R, K, T, G], keys and values in the order [R, K, T].
+        lay: list[list[npt.NDArray[np.int64]]] = [[], [], []]
+        slot_Q, slot_K = np.empty((tokens, heads), np.int64), np.empty((tokens, kv_heads), np.int64)
+        places = sum(rows * length for rows, length in self.shapes)
+        groups, at, others = [], 0, list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]()
+        taken = np.full(places * heads, tokens * heads)
+        key_K, query_G = np.arange(kv_heads), np.arange(group_of)
+        for (rows, length), token_RT, real_RT in zip(self.shapes, self._token_S, self._real_S, strict=True):
+            by_key = token_RT[:, None, :] * width + key_K[:, None]
+            lay[0].append(
+                (token_RT[:, None, :, None] * width + (key_K[:, None] * group_of + query_G)[:, None, :]).ravel()
+            )
+            lay[1].append((by_key + heads).ravel())
+            lay[2].append((by_key + heads + kv_heads).ravel())
+            first_RT = np.arange(rows)[:, None] * kv_heads * length + np.arange(length)
+            slot_RTK = at * kv_heads + first_RT[:, :, None] + key_K * length
+            slot_RTH = (slot_RTK[..., None] * group_of + query_G).reshape(rows, length, heads)
+            # A token that several rows have is taken up from the last of them; its keys learn from all.
+            slot_Q[token_RT[real_RT]] = slot_RTH[real_RT]
+            slot_K[token_RT[real_RT]] = slot_RTK[real_RT]
+            others.append((token_RT[real_RT], slot_RTK[real_RT]))
+            groups.append(_Group(rows * kv_heads, length, group_of, at * heads, at * kv_heads, places))
+            at += rows * length
+        taken[slot_Q.ravel()] = np.arange(tokens * heads)
+        token_X, slot_XK = (np.concatenate(found) for found in zip(*others, strict=True))
+        second_X = slot_K[token_X, 0] != slot_XK[:, 0]
+        back = np.concatenate((slot_Q, slot_K + places * heads, slot_K + places * (heads + kv_heads)), axis=1)
+        moved = [np.concatenate(found) for found in lay]
+        found = np.concatenate(moved), slot_Q.ravel(), taken, back.ravel(), token_X[second_X], slot_XK[second_X].ravel()
+        return _Layout(groups, heads, kv_heads, *(torch.from_numpy(index).to(device) for index in found))
 
     def _blocks_of(self, places: int, group: int, like: torch.Tensor) -> list[_Block]:
         if places not in self._blocks:
             self._blocks[places] = _blocks(places, group, like)
         return self._blocks[places]
+
+
+class _Group(NamedTuple):
+    """Lines of equal length: R K of T places, at which G queries share a key."""
+
+    lines: int
+    places: int
+    queries: int
+    query_at: int
+    """Where its queries begin."""
+    key_at: int
+    """Where its keys begin among the keys, and its values among the values."""
+    all_places: int
+    """Of all groups."""
+
+    def of(self, laid: torch.Tensor) -> list[torch.Tensor]:
+        """Queries [R K, T G, E], keys and values [R K, T, E], as they lie in what `_Layout.lay` puts together."""
+        count = self.lines * self.places
+        heads_per_place = len(laid) // self.all_places
+        kv_heads = heads_per_place // (self.queries + 2)
+        keys = self.all_places * kv_heads * self.queries + self.key_at
+        firsts = (self.query_at, keys, keys + self.all_places * kv_heads)
+        counts = (count * self.queries, count, count)
+        return [
+            laid[first : first + many].view(self.lines, -1, laid.shape[1])
+            for first, many in zip(firsts, counts, strict=True)
+        ]
+
+
+class _Layout(NamedTuple):
+    """Indices (long) of vectors of one head."""
+
+    groups: list[_Group]
+    heads: int
+    kv_heads: int
+    lay: torch.Tensor
+    """What of [U (H + 2 K), E] goes where: queries of all groups, then keys, then values."""
+    take: torch.Tensor
+    """[U H]; where each token's attention lies among the queries' places."""
+    taken: torch.Tensor
+    """For each of these places, what of [U H] is taken from it; U H for what nobody takes."""
+    back: torch.Tensor
+    """[U (H + 2 K)]; where each token's vectors went, one place for those that went to several."""
+    other_token: torch.Tensor
+    """[X]; tokens of further rows that have them too,"""
+    other_key: torch.Tensor
+    """[X K]; and where their keys lie among the keys."""
 
 
 def _once(
@@ -171,91 +254,56 @@ def _groups(lengths: Sequence[int]) -> list[list[int]]:
     return groups
 
 
-class _Lay(torch.autograd.Function):
-    """Tokens to places on lines; what padding receives is 0."""
-
-    @staticmethod
-    def forward(ctx: Any, flat: torch.Tensor, laid: torch.Tensor) -> torch.Tensor:
-        ctx.save_for_backward(laid)
-        ctx.tokens = len(flat)
-        return flat.index_select(0, laid)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
-        (laid,) = ctx.saved_tensors
-        return grad.new_zeros(ctx.tokens, grad.shape[1]).index_add_(0, laid, grad), None
-
-
-class _TakeUp(torch.autograd.Function):
-    """Places on lines to tokens."""
-
-    @staticmethod
-    def forward(ctx: Any, laid: torch.Tensor, slot: torch.Tensor) -> torch.Tensor:
-        ctx.save_for_backward(slot)
-        ctx.places = len(laid)
-        return laid.index_select(0, slot)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
-        (slot,) = ctx.saved_tensors
-        return grad.new_zeros(ctx.places, grad.shape[1]).index_copy_(0, slot, grad), None
-
-
 class _Attend(torch.autograd.Function):
-    """Causal attention of lines [R, T, H + 2 K, E]: [R T, H E]. G = H / K queries share a key; Q = T G."""
+    """Causal attention of tokens [U, H + 2 K, E] within their rows: [U, H E]."""
 
     @staticmethod
-    def forward(ctx: Any, laid: torch.Tensor, heads: int, kv_heads: int, blocks: list[_Block]) -> torch.Tensor:
-        rows, places, _, size = laid.shape
-        ctx.heads, ctx.kv_heads, ctx.blocks, ctx.scale = heads, kv_heads, blocks, 1 / math.sqrt(size)
-        query, key, value = _Attend._by_key(laid, heads, kv_heads)
-        found, kept = torch.empty_like(query), []
-        for queries, seen, hidden in blocks:
-            scores = torch.baddbmm(hidden, query[:, queries], key[:, :seen].transpose(1, 2), alpha=ctx.scale)
-            kept.append(scores.softmax(-1))
-            found[:, queries] = torch.bmm(kept[-1], value[:, :seen])
-        ctx.save_for_backward(query, key, value, *kept)
-        return found.view(rows, kv_heads, places, -1).transpose(1, 2).reshape(rows * places, heads * size)
+    def forward(ctx: Any, turned: torch.Tensor, layout: _Layout, blocks: list[list[_Block]]) -> torch.Tensor:
+        tokens, _, size = turned.shape
+        ctx.layout, ctx.blocks, ctx.scale = layout, blocks, 1 / math.sqrt(size)
+        laid, kept = turned.flatten(0, 1).index_select(0, layout.lay), []
+        out = laid.new_empty(len(layout.taken), size)
+        for group, own in zip(layout.groups, blocks, strict=True):
+            query, key, value = group.of(laid)
+            found = out[group.query_at :][: len(query) * query.shape[1]].view_as(query)
+            for queries, seen, hidden in own:
+                scores = torch.baddbmm(hidden, query[:, queries], key[:, :seen].transpose(1, 2), alpha=ctx.scale)
+                kept.append(scores.softmax(-1))
+                found[:, queries] = torch.bmm(kept[-1], value[:, :seen])
+        ctx.save_for_backward(laid, *kept)
+        return out.index_select(0, layout.take).view(tokens, -1)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
-        query, key, value, *kept = ctx.saved_tensors
-        heads, kv_heads = ctx.heads, ctx.kv_heads
-        (lines, places, size), group = key.shape, heads // kv_heads
-        rows = lines // kv_heads
-        grad = grad.view(rows, places, kv_heads, group * size).transpose(1, 2).reshape(query.shape)
-        back_query = torch.empty_like(query)
-        back_key = back_value = None
-        for (queries, seen, _), probs in zip(ctx.blocks, kept, strict=True):
-            of = grad[:, queries]
-            to_value = torch.bmm(probs.transpose(1, 2), of)
-            slope = torch.bmm(of, value[:, :seen].transpose(1, 2))
-            slope = torch.ops.aten._softmax_backward_data(slope, probs, -1, probs.dtype).mul_(ctx.scale)
-            back_query[:, queries] = torch.bmm(slope, key[:, :seen])
-            to_key = torch.bmm(slope.transpose(1, 2), query[:, queries])
-            if back_key is None or back_value is None:
-                back_key, back_value = to_key, to_value
-            else:
-                back_key[:, :seen] += to_key
-                back_value[:, :seen] += to_value
-        assert back_key is not None
-        assert back_value is not None
-        back = grad.new_empty(rows, places, heads + 2 * kv_heads, size)
-        parts = back.split([heads, kv_heads, kv_heads], dim=2)
-        for part, found in zip(parts, (back_query, back_key, back_value), strict=True):
-            part.unflatten(2, (kv_heads, -1)).copy_(found.view(rows, kv_heads, places, -1, size).transpose(1, 2))
-        return back, None, None, None
-
-    @staticmethod
-    def _by_key(laid: torch.Tensor, heads: int, kv_heads: int) -> list[torch.Tensor]:
-        """Queries [R K, Q, E], keys and values [R K, T, E]; the queries of one place lie together."""
-        size = laid.shape[-1]
-        parts = laid.split([heads, kv_heads, kv_heads], dim=2)
-        turned = [part.unflatten(2, (kv_heads, -1)).transpose(1, 2) for part in parts]
-        return [part.reshape(len(laid) * kv_heads, -1, size) for part in turned]
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        laid, *kept = ctx.saved_tensors
+        layout, size, probs_of = ctx.layout, laid.shape[1], iter(kept)
+        padded = laid.new_empty(len(layout.take) + 1, size)
+        padded[:-1], padded[-1] = grad.view(-1, size), 0
+        grad, back = padded.index_select(0, layout.taken), torch.empty_like(laid)
+        for group, own in zip(layout.groups, ctx.blocks, strict=True):
+            (query, key, value), (back_query, back_key, back_value) = group.of(laid), group.of(back)
+            of_group = grad[group.query_at :][: len(query) * query.shape[1]].view_as(query)
+            for (queries, seen, _), probs in zip(own, itertools.islice(probs_of, len(own)), strict=True):
+                of = of_group[:, queries]
+                slope = torch.bmm(of, value[:, :seen].transpose(1, 2))
+                slope = torch.ops.aten._softmax_backward_data(slope, probs, -1, probs.dtype).mul_(ctx.scale)
+                back_query[:, queries] = torch.bmm(slope, key[:, :seen])
+                if seen == group.places:
+                    torch.bmm(probs.transpose(1, 2), of, out=back_value)
+                    torch.bmm(slope.transpose(1, 2), query[:, queries], out=back_key)
+                else:
+                    back_value[:, :seen] += torch.bmm(probs.transpose(1, 2), of)
+                    back_key[:, :seen] += torch.bmm(slope.transpose(1, 2), query[:, queries])
+        found = back.index_select(0, layout.back).view(-1, layout.heads + 2 * layout.kv_heads, size)
+        if len(layout.other_token):
+            first, many = len(layout.taken), len(layout.taken) // layout.heads * layout.kv_heads
+            for part in range(2):
+                keys = back[first + part * many :].index_select(0, layout.other_key).view(-1, layout.kv_heads, size)
+                found[:, layout.heads + part * layout.kv_heads :][:, : layout.kv_heads].index_add_(
+                    0, layout.other_token, keys
+                )
+        return found, None, None
 
 
 def _blocks(places: int, group: int, like: torch.Tensor) -> list[_Block]:
