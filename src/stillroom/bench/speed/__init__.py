@@ -8,7 +8,7 @@ from importlib import import_module
 from stillroom.bench.speed.pairing import Bar
 from stillroom.errors import unknown_name
 
-MODULES = ("sampling", "training", "grading", "traces")
+MODULES = ("sampling", "training", "reinforcing", "grading", "traces")
 
 
 def bars() -> tuple[Bar, ...]:
