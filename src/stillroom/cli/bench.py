@@ -221,6 +221,26 @@ def reinforce(
     _write(out, result, as_json, shown)
 
 
+@app.command("kill-reinforce")
+def kill_reinforce(
+    out: Out,
+    moments: Annotated[int, typer.Option(min=1, help="Kills in each phase.")] = 10,
+    seed: Annotated[int, typer.Option(help="Of the moments.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Kill reinforcement amid rollouts, rewards, updates and checkpoints, go on, compare bit for bit; minutes.
+
+    Example: stillroom bench kill-reinforce --out kill-resume.json
+    """
+    from stillroom.bench.kill_reinforce import PHASES, measure
+    from stillroom.cli.show import progress_bars
+
+    total = moments * len(PHASES)
+    with progress_bars(quiet=as_json) as progress:
+        result = measure(moments, seed, on_moment=lambda number, what: progress("kills", number, total))
+    _write(out, result, as_json, f"{result['equal']} of {total} killed runs equal the uninterrupted one bit for bit")
+
+
 @app.command("reward-hack")
 def reward_hack(
     out: Out,
