@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from fixtures_scripted import TASK, ScriptedSampler, make_problems
 from stillroom.chat import get_format
-from stillroom.lab.evaluate import Estimate, evaluate, score, wilson
+from stillroom.lab.evaluate import Estimate, chance_corrected, evaluate, score, wilson, working
 from stillroom.types import Finish, Segment, Trace, Usage, Verdict
 
 
@@ -97,8 +97,26 @@ def test_what_a_format_failure_is(text: str, answer: str | None, failed: bool) -
     assert score("s", [trace(False, text, answer=answer)], []).format_failures == float(failed)
 
 
+def test_what_is_worked_out_before_the_answer() -> None:
+    assert working("<think>\n1 + 1 = 2\n</think>\n\\boxed{2}") == "1 + 1 = 2"
+    assert working("1 + 1 = 2\nso \\boxed{2} it is") == "1 + 1 = 2\nso"
+    assert [working(text) for text in ("<think>\n\n</think>\n\\boxed{2}", "\\boxed{2}", "")] == ["", "", ""]
+    texts = ["<think>\na\n</think>\n\\boxed{1}", "\\boxed{1}", "\\boxed{1}", "\\boxed{1}"]
+    assert score("s", [trace(True, text) for text in texts], []).stepwise == 0.25
+
+
+def test_guessing_is_worth_nothing_on_the_corrected_scale() -> None:
+    assert chance_corrected([True, False, False, False], [4] * 4) == 0
+    assert chance_corrected([True, True], [4, 2]) == 1
+    # Of four and of two options: guessing reaches 3/8, so 1/2 is (1/2 - 3/8) / (5/8).
+    assert chance_corrected([True, False], [4, 2]) == pytest.approx(0.2)
+    assert chance_corrected([True, False], [4, 0]) is None
+    assert chance_corrected([], []) is None
+
+
 def test_a_score_of_nothing_judged_is_unknown() -> None:
     found = score("s", [trace(None)], [])
+    assert (found.stepwise, found.chance_corrected) == (None, None)
     assert (found.accuracy.value, found.tokens.mean, found.by_level, found.unjudged) == (None, None, {}, 1)
     assert found.majority_baseline is None
 

@@ -4,7 +4,7 @@ import pytest
 
 from stillroom.errors import DataError, UserError
 from stillroom.tasks.base import question
-from stillroom.traces.pass_rates import difficulty, labelled, pass_rates, subset, transitions, within
+from stillroom.traces.pass_rates import difficulty, labelled, pass_rates, same_size, subset, transitions, within
 from stillroom.types import Problem, Trace, Verdict
 
 PROBLEMS = [Problem(id=f"p{number}", task="t", messages=question(f"{number}?"), reference="A") for number in range(6)]
@@ -97,3 +97,17 @@ def test_two_references_are_no_table(changed: dict[str, object]) -> None:
 def test_an_unlabelled_problem_is_not_drawn() -> None:
     with pytest.raises(DataError, match="p0"):
         subset(PROBLEMS, {1: 1}, seed=0)
+
+
+def test_subsets_of_one_size_are_as_large_as_the_rarest_difficulty_allows() -> None:
+    there = {1: 3, 2: 9, 3: 5, 6: 4}
+    problems = [
+        Problem(id=f"{level}/{n}", task="t", messages=question("?"), reference="A", meta={"difficulty_level": level})
+        for level, count in there.items()
+        for n in range(count)
+    ]
+    # The first band allows 2 * 3, the second 3 * 3, the third 4: the size is 4.
+    sizes = same_size(problems, {"easy": (1, 2), "some": (1, 2, 3), "hard": (6,)})
+    assert sizes == {"easy": {1: 2, 2: 2}, "some": {1: 2, 2: 1, 3: 1}, "hard": {6: 4}}
+    with pytest.raises(UserError, match="odd needs problems of difficulty 4 and there is none"):
+        same_size(problems, {"odd": (1, 4)})

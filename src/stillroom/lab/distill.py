@@ -73,7 +73,7 @@ def run_distill(run: Run, config: DistillConfig, recipe: Recipe, progress: Progr
         "base": still.measure(still.student, name="base"),
         "student": still.measure(student, name="student"),
     }
-    traces = [t for pool in sorted((run.folder / "traces").iterdir()) if pool.is_dir() for t in read_pool(pool)]
+    traces = [t for pool in sorted((run.folder / "traces").glob("*")) if pool.is_dir() for t in read_pool(pool)]
     firsts = [t for t in traces if t.index == 0 and t.source != "student"]
     # Over the training problems, whose most frequent answer says nothing about the test set.
     arms["teacher"] = score("teacher", firsts, [])

@@ -65,6 +65,10 @@ class ArmScore(Noun):
     near_ties: int
     """Draws that another batching could have decided otherwise."""
     majority_baseline: float | None
+    chance_corrected: float | None = None
+    """Accuracy of multiple choice on a scale from guessing, 0, to all right, 1; None where there are no options."""
+    stepwise: float | None = None
+    """Share of answers that work something out before they answer; None without answers."""
 
 
 def wilson(successes: int, n: int, z: float = 1.959964) -> Estimate:
@@ -135,7 +139,50 @@ def score(name: str, traces: Sequence[Trace], problems: Sequence[Problem]) -> Ar
         unjudged=len(traces) - len(judged),
         near_ties=sum(_as_int(t.meta.get("near_ties")) for t in traces),
         majority_baseline=majority_baseline(problems),
+        chance_corrected=chance_corrected([_correct(t) for t in judged], _options(judged, problems)),
+        stepwise=stepwise([t.taught[-1].text for t in judged]),
     )
+
+
+def chance_corrected(correct: Sequence[bool], options: Sequence[int]) -> float | None:
+    """``(accuracy - c) / (1 - c)`` with c the accuracy of guessing, the mean of 1/k over problems with k options.
+
+    Args:
+        options: how many each answer's problem has. When a problem has fewer than two, the result is None.
+
+    >>> chance_corrected([True, False], [4, 4])
+    0.3333333333333333
+    """
+    if not options or min(options) < 2:
+        return None
+    chance = float(np.mean([1 / k for k in options]))
+    return (float(np.mean(correct)) - chance) / (1 - chance)
+
+
+def _options(traces: Sequence[Trace], problems: Sequence[Problem]) -> list[int]:
+    counts = {problem.id: len(problem.options) for problem in problems}
+    return [counts.get(trace.problem_id, 0) for trace in traces]
+
+
+def stepwise(texts: Sequence[str]) -> float | None:
+    """Share of responses that work something out; None without responses."""
+    return float(np.mean([bool(working(text)) for text in texts])) if texts else None
+
+
+def working(text: str) -> str:
+    r"""What a response works out: its thought or, without thought marks, what stands before its last ``\boxed{``."""
+    parsed = parse(text)
+    return (parsed.thought.strip() or parsed.answer.rpartition("\\boxed{")[0]).strip()
+
+
+def question_stats(problems: Sequence[Problem]) -> dict[str, float]:
+    """What questions are like: how many, mean words and level, and the share whose answer is known to be wrong."""
+    return {
+        "questions": len(problems),
+        "words": float(np.mean([sum(len(message.content.split()) for message in p.messages) for p in problems])),
+        "level": float(np.mean([problem.level for problem in problems])),
+        "mislabelled": float(np.mean([bool(problem.meta.get("mislabelled")) for problem in problems])),
+    }
 
 
 def _as_int(value: Any) -> int:

@@ -83,6 +83,11 @@ def shuffled(problem: Problem, rng: Random) -> Problem:
     return problem.model_copy(update={"options": options, "reference": reference})
 
 
+def without_solution(problem: Problem) -> Problem:
+    """The problem without the worked solution that its source may carry: question, options and gold letter remain."""
+    return problem.model_copy(update={"meta": {key: value for key, value in problem.meta.items() if key != "solution"}})
+
+
 def chosen_letter(answer: str, options: tuple[str, ...]) -> str | None:
     """The letter that an answer chooses; None when it names none, several, or contradicts itself."""
     if len(answer) > MAX_CHARS:

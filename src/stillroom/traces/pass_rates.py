@@ -113,6 +113,29 @@ def subset(problems: Sequence[Problem], levels: Mapping[int, int], *, seed: int)
     return chosen
 
 
+def same_size(problems: Sequence[Problem], bands: Mapping[str, Sequence[int]]) -> dict[str, dict[int, int]]:
+    """The largest subsets of one size that labelled problems allow: per band, how many of each of its difficulties.
+
+    Counts within a band differ by one at most. `subset` draws them.
+
+    Args:
+        bands: name → difficulties.
+
+    Raises:
+        UserError: when a band has no problem of one of its difficulties.
+    """
+    there = Counter(problem.meta.get("difficulty_level") for problem in problems)
+    for name, levels in bands.items():
+        missing = [level for level in levels if not there[level]]
+        if missing:
+            raise UserError(f"{name} needs problems of difficulty {missing[0]} and there is none; label more problems")
+    size = min(len(levels) * min(there[level] for level in levels) for levels in bands.values())
+    return {
+        name: {level: size // len(levels) + (at < size % len(levels)) for at, level in enumerate(levels)}
+        for name, levels in bands.items()
+    }
+
+
 def _sampling(trace: Trace) -> str:
     return ", ".join(
         f"{key}={trace.params[key]}" for key in ("temperature", "top_p", "max_new_tokens") if key in trace.params
