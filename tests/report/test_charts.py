@@ -9,7 +9,14 @@ from markupsafe import Markup
 from stillroom.report import charts
 from stillroom.report.charts import Point, Series
 from stillroom.report.data import Arm, Curve, Estimate, ReportData, Result
-from stillroom.report.figures import arm_rows, curve_figures, duration, result_figures, thin
+from stillroom.report.figures import (
+    arm_rows,
+    curve_figures,
+    duration,
+    reinforcement_figures,
+    result_figures,
+    thin,
+)
 
 reals = st.floats(min_value=-1e29, max_value=1e29)
 
@@ -142,3 +149,23 @@ def test_seeds_of_an_arm_share_its_colour_and_its_legend() -> None:
         (1, "b · 0"),
         (1, "b · 1"),
     ]
+
+
+def test_reward_stands_beside_truth_with_a_line_where_an_alarm_was_raised() -> None:
+    def rl(metric: str, *values: float) -> Curve:
+        return Curve("rl", metric, "student", "", tuple((float(step), y) for step, y in enumerate(values, 1)))
+
+    reward, truth = rl("reward", 0.1, 0.5, 0.9), rl("held_out", 0.4, 0.3, 0.1)
+    (honest,) = reinforcement_figures(ReportData("run", curves=(reward, rl("loss", 1, 2, 3), rl("alarms", 0, 0, 0))))
+    assert honest.title == "Reward beside truth, student"
+    assert not [line for line in parse(honest.svg).iter("line") if line.get("class") == "reference"]
+    (hacked,) = reinforcement_figures(ReportData("run", curves=(reward, truth, rl("alarms", 0, 1, 0))))
+    (alarm,) = [line for line in parse(hacked.svg).iter("line") if line.get("class") == "reference"]
+    # Step 2 lies in the middle of steps 1 to 3.
+    middle = (charts.LEFT + charts.WIDTH - charts.RIGHT) / 2
+    assert (float(alarm.get("x1", 0)), float(alarm.get("x2", 0))) == (middle, middle)
+    assert [label for label, _ in hacked.legend] == ["reward", "right on held-out problems"]
+    assert "alarm at 2." in str(hacked.svg)
+    assert (
+        reinforcement_figures(ReportData("run", curves=(Curve("train", "loss", "student", "", reward.points),))) == []
+    )

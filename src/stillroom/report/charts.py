@@ -91,12 +91,14 @@ def lines(
     marked: bool = False,
     x_ticks: Sequence[tuple[float, str]] | None = None,
     from_zero: bool = False,
+    events: Sequence[tuple[str, float]] = (),
 ) -> Markup:
     """Series over a numeric x axis: joined by lines or scattered, marked with shapes and intervals or plain.
 
     Args:
         x_ticks: named places on the x axis instead of round numbers.
         from_zero: both axes start at 0.
+        events: named places on the x axis, drawn as dashed upright lines.
     """
     points = [point for one in series for point in one.points]
     spread = [v for p in points for v in (p.y, p.low, p.high) if v is not None]
@@ -104,7 +106,7 @@ def lines(
     if percent:
         shares = [tick for tick in y_axis if -1e-9 <= tick <= 1 + 1e-9]
         y_axis = shares if len(shares) > 1 else [0.0, 0.5, 1.0]
-    xs = [point.x for point in points]
+    xs = [*(point.x for point in points), *(place for _, place in events)]
     named = (
         x_ticks
         if x_ticks is not None
@@ -123,6 +125,9 @@ def lines(
     body = [_frame([(down(t), _round(t, percent)) for t in y_axis], [(across(x), name) for x, name in named])]
     body.append(_text(8, 12, y_label, "axis", "start"))
     body.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6, x_label, "axis", "middle"))
+    for name, place in events:
+        body.append(_stroke(across(place), TOP - 8, across(place), HEIGHT - BOTTOM, "reference"))
+        body.append(_text(across(place), TOP - 13, f"{name} {number(place)}", "tick", "middle"))
     for one in series:
         colour = f"s{one.slot % SLOTS}"
         if joined and len(one.points) > 1:
@@ -137,7 +142,9 @@ def lines(
             if marked and point.low is not None and point.high is not None:
                 mark = _stroke(x, down(point.low), x, down(point.high), f"whisker {colour}") + mark
             body.append(_hover(x, y, mark, f"{note} at {x_label} {where}"))
-    return _svg(title, f"{y_label} by {x_label}. {_speak(series, percent)}", HEIGHT, body)
+    spoken = f"{y_label} by {x_label}. {_speak(series, percent)}"
+    happened = "".join(f" {name} {number(place)}." for name, place in events)
+    return _svg(title, spoken + happened, HEIGHT, body)
 
 
 def intervals(

@@ -12,6 +12,9 @@ from stillroom.report.data import Arm, Curve, Estimate, ReportData, Selection
 
 MAX_CURVES = 24
 MAX_POINTS = 240
+MAX_REINFORCED = 6
+_BESIDE_TRUTH = {"reward": "reward", "correct": "right rollouts", "held_out": "right on held-out problems"}
+"""Metrics of a reinforced policy that belong together, and their names in words."""
 
 
 @dataclass(frozen=True)
@@ -163,6 +166,29 @@ def curve_figures(data: ReportData) -> tuple[list[Figure], int]:
         svg = charts.lines(title, series, "step", metric, percent=percent and metric != "learning_rate")
         figures.append(Figure(title, svg, "", _legend(series)))
     return figures, len(keys) - len(figures)
+
+
+def reinforcement_figures(data: ReportData) -> list[Figure]:
+    """Reward beside truth, once per arm and seed that was reinforced, with a line where an alarm was raised."""
+    found: dict[tuple[str, str], dict[str, Curve]] = {}
+    for curve in data.curves:
+        if curve.stage == "rl":
+            found.setdefault((curve.arm, curve.seed), {})[curve.metric] = curve
+    figures = []
+    for (arm, seed), curves in list(found.items())[:MAX_REINFORCED]:
+        shown = [(name, curves[name]) for name in _BESIDE_TRUTH if name in curves]
+        if not shown:
+            continue
+        series = [
+            Series(_BESIDE_TRUTH[name], tuple(Point(x, y) for x, y in thin(curve.points)), slot)
+            for slot, (name, curve) in enumerate(shown)
+        ]
+        alarms = [("alarm at", x) for x, y in curves["alarms"].points if y > 0] if "alarms" in curves else []
+        title = "Reward beside truth" + "".join(f", {part}" for part in (arm, seed and f"seed {seed}") if part)
+        svg = charts.lines(title, series, "step", "reward, share right", events=alarms)
+        caption = "A reward that rises while held-out answers get worse is gamed; the alarms stand at the top."
+        figures.append(Figure(title, svg, caption, _legend(series)))
+    return figures
 
 
 def thin(points: Sequence[tuple[float, float]], most: int = MAX_POINTS) -> tuple[tuple[float, float], ...]:

@@ -43,7 +43,7 @@ def render(data: ReportData) -> str:
                 tiles=figures.tiles(data),
                 results=figures.result_figures(data),
                 arm_rows=figures.arm_rows(data),
-                curves=curves,
+                curves=[*figures.reinforcement_figures(data), *curves],
                 curves_left_out=left_out,
                 selection=figures.selection_figures(data),
                 cost=figures.cost_rows(data),

@@ -193,6 +193,7 @@ class Engine:
         if self.held_out is not None and (last or self.step % self.config.held_out_every == 0):
             metrics["held_out"] = self._look_at_truth(self.step)
         alarms = self.watch.check(self.step, batch.rollouts, batch.scored, metrics, self._decode)
+        metrics["alarms"] = float(len(alarms))
         written = sum(len(rollout.ids) for rollout in batch.rollouts)
         return RLStep(self.step, tuple(reports), metrics, written, tuple(alarms))
 
