@@ -246,7 +246,7 @@ class LlamaDecoding:
         written = self.cache[..., first : self.width, :].permute(0, 2, 4, 1, 3, 5)
         fresh, turned = buffer[:, heads:].view(rows, columns, 2, kv_heads, size), buffer[:, :both]
         query = buffer[:, :heads].view(rows, columns, heads, size)
-        attend = self._attend_one if columns == 1 else self._attend
+        attend, hidden = (self._attend_one, self._hidden()) if columns == 1 else (self._attend, self._mask(columns))
         for number, layer in enumerate(parts.layers):
             normed = _rms_norm(x, layer.norm_D, self.epsilon)
             for out, weight, bias in zip(outs, (layer.query, layer.key, layer.value), layer.biases, strict=True):
@@ -256,7 +256,7 @@ class LlamaDecoding:
             if columns > 1 and number + 1 == len(parts.layers):
                 # Nothing reads what earlier columns would make of the last layer.
                 query, x = query[:, -1:], x.view(rows, columns, -1)[:, -1]
-            x = torch.addmm(x, attend(query, number), layer.out)
+            x = torch.addmm(x, attend(query, number, hidden), layer.out)
             normed = _rms_norm(x, layer.mlp_norm_D, self.epsilon)
             x = torch.addmm(x, F.silu(torch.mm(normed, layer.gate)).mul_(torch.mm(normed, layer.up)), layer.down)
         return F.linear(_rms_norm(x, parts.norm_D, self.epsilon), parts.head_VD)
@@ -299,7 +299,24 @@ class LlamaDecoding:
         position_N = (at_S - self.pad_B[:, None]).clamp_(min=0).view(-1)
         return self.cos_TE[position_N][:, None], self.sin_TE[position_N][:, None]
 
-    def _attend_one(self, query: torch.Tensor, number: int) -> torch.Tensor:
+    def _hidden(self) -> torch.Tensor | None:
+        """What is added to the scores of one query per row [B K, 1, T]."""
+        if self.hidden_BT is None:
+            return None
+        return self.hidden_BT[:, None, : self.width].repeat_interleave(self.parts.kv_heads, 0)
+
+    def _mask(self, columns: int) -> torch.Tensor | None:
+        """What is added to the scores of the last columns [B, 1, S, T]; None where they see all before them."""
+        if self.hidden_BT is None and columns == self.width:
+            return None
+        at = torch.arange(self.width, device=self.pad_B.device)
+        later = at > at[-columns:, None]
+        # Columns of padding see padding, as a row of nothing but minus infinity would be no number.
+        dtype = self.cache.dtype
+        mask = later.to(dtype).mul_(torch.finfo(dtype).min).expand(len(self.pad_B), 1, -1, -1)
+        return mask if self.hidden_BT is None else torch.minimum(mask, self.hidden_BT[:, None, None, : self.width])
+
+    def _attend_one(self, query: torch.Tensor, number: int, hidden: torch.Tensor | None) -> torch.Tensor:
         """What one query per row [B, 1, H, E] makes of a layer's cache: [B, H E].
 
         Batched products over views of the cache: the attention kernels copy it or loop over rows.
@@ -309,30 +326,18 @@ class LlamaDecoding:
         query = query.reshape(rows * kv_heads, heads // kv_heads, size)
         keys, values = self._views[number]
         keys, values = keys[:, : self.width], values[:, : self.width]
-        scale = 1 / math.sqrt(size)
-        if self.hidden_BT is None:
-            unused = self.epsilon
-            scores = torch.baddbmm(unused, query, keys.transpose(1, 2), beta=0, alpha=scale)
-        else:
-            hidden = self.hidden_BT[:, None, : self.width].repeat_interleave(kv_heads, 0)
-            scores = torch.baddbmm(hidden, query, keys.transpose(1, 2), alpha=scale)
+        given, beta = (self.epsilon, 0) if hidden is None else (hidden, 1)  # beta 0: given, but not read
+        scores = torch.baddbmm(given, query, keys.transpose(1, 2), beta=beta, alpha=1 / math.sqrt(size))
         return torch.bmm(scores.softmax(-1), values).view(rows, -1)
 
-    def _attend(self, query: torch.Tensor, number: int) -> torch.Tensor:
-        """What queries [B, S, H, E] of the last S columns make of a layer's cache: [B S, H E]."""
+    def _attend(self, query: torch.Tensor, number: int, mask: torch.Tensor | None) -> torch.Tensor:
+        """What queries [B, S, H, E] of the last columns make of a layer's cache: [B S, H E]."""
         rows, columns, heads, size = query.shape
+        if mask is not None:
+            mask = mask[:, :, -columns:]  # the last layer asks for the last column alone
         keys, values = (part[:, :, : self.width] for part in self.cache[number])
-        causal = self.hidden_BT is None and columns == self.width
-        mask = None
-        if not causal:
-            at = torch.arange(self.width, device=query.device)
-            later = at > at[-columns:, None]
-            # Columns of padding see padding, as a row of nothing but minus infinity would be no number.
-            mask = later.to(query.dtype).mul_(torch.finfo(query.dtype).min).expand(rows, 1, -1, -1)
-            if self.hidden_BT is not None:
-                mask = torch.minimum(mask, self.hidden_BT[:, None, None, : self.width])
         found = F.scaled_dot_product_attention(
-            query.transpose(1, 2), keys, values, attn_mask=mask, is_causal=causal, enable_gqa=True
+            query.transpose(1, 2), keys, values, attn_mask=mask, is_causal=mask is None and columns > 1, enable_gqa=True
         )
         return found.transpose(1, 2).reshape(rows * columns, heads * size)
 

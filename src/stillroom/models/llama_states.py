@@ -280,21 +280,22 @@ class _Attend(torch.autograd.Function):
         layout, size, probs_of = ctx.layout, laid.shape[1], iter(kept)
         padded = laid.new_empty(len(layout.take) + 1, size)
         padded[:-1], padded[-1] = grad.view(-1, size), 0
-        grad, back = padded.index_select(0, layout.taken), torch.empty_like(laid)
+        grad, back, unused = padded.index_select(0, layout.taken), torch.empty_like(laid), laid.new_empty(())
         for group, own in zip(layout.groups, ctx.blocks, strict=True):
             (query, key, value), (back_query, back_key, back_value) = group.of(laid), group.of(back)
             of_group = grad[group.query_at :][: len(query) * query.shape[1]].view_as(query)
             for (queries, seen, _), probs in zip(own, itertools.islice(probs_of, len(own)), strict=True):
                 of = of_group[:, queries]
                 slope = torch.bmm(of, value[:, :seen].transpose(1, 2))
-                slope = torch.ops.aten._softmax_backward_data(slope, probs, -1, probs.dtype).mul_(ctx.scale)
-                back_query[:, queries] = torch.bmm(slope, key[:, :seen])
+                slope = torch.ops.aten._softmax_backward_data(slope, probs, -1, probs.dtype)
+                turned, asked = slope.transpose(1, 2), query[:, queries]
+                back_query[:, queries] = torch.baddbmm(unused, slope, key[:, :seen], beta=0, alpha=ctx.scale)
                 if seen == group.places:
                     torch.bmm(probs.transpose(1, 2), of, out=back_value)
-                    torch.bmm(slope.transpose(1, 2), query[:, queries], out=back_key)
+                    torch.baddbmm(unused, turned, asked, beta=0, alpha=ctx.scale, out=back_key)
                 else:
-                    back_value[:, :seen] += torch.bmm(probs.transpose(1, 2), of)
-                    back_key[:, :seen] += torch.bmm(slope.transpose(1, 2), query[:, queries])
+                    back_value[:, :seen].baddbmm_(probs.transpose(1, 2), of)
+                    back_key[:, :seen].baddbmm_(turned, asked, alpha=ctx.scale)
         found = back.index_select(0, layout.back).view(-1, layout.heads + 2 * layout.kv_heads, size)
         if len(layout.other_token):
             first, many = len(layout.taken), len(layout.taken) // layout.heads * layout.kv_heads
