@@ -5,7 +5,7 @@ import torch
 
 from fixtures_models import fresh, llama_policy, neox_policy, qwen2_policy
 from stillroom.learn.objectives import logp as module
-from stillroom.learn.objectives.logp import token_logp
+from stillroom.learn.objectives.logp import token_logp, token_scores
 
 
 @pytest.mark.parametrize("make", [qwen2_policy, llama_policy, neox_policy])
@@ -27,6 +27,27 @@ def test_slices_change_neither_values_nor_gradients(make, at_once: int, monkeypa
         torch.testing.assert_close(sliced, whole, rtol=1e-10, atol=1e-12)
     expected = (states @ policy.model.get_output_embeddings().weight.t()).log_softmax(-1)
     torch.testing.assert_close(found[1][0], expected.gather(1, targets[:, None])[:, 0], rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_entropies_and_their_gradients_in_slices(temperature: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside PyTorch's own derivative of the formula, with the log-probabilities pulling at the same logits."""
+    generator = torch.Generator().manual_seed(1)
+    policy = fresh(qwen2_policy(), torch.float64)
+    head = policy.model.get_output_embeddings().weight
+    states = torch.randn(21, head.shape[1], generator=generator, dtype=torch.float64).requires_grad_()
+    targets = torch.randint(len(head), (21,), generator=generator)
+    pull_logp, pull_entropy = torch.randn(2, 21, generator=generator, dtype=torch.float64)
+    logp_NV = (states @ head.t() / temperature).log_softmax(-1)
+    entropy = -(logp_NV.exp() * logp_NV).sum(-1)
+    loss = (logp_NV.gather(1, targets[:, None])[:, 0] * pull_logp + entropy * pull_entropy).sum()
+    expected = (entropy, *torch.autograd.grad(loss, [states, head]))
+    for limit in (1 << 30, 5 * len(head), 1):
+        monkeypatch.setattr(module, "LOGITS_AT_ONCE", limit)
+        found = token_scores(policy, states, targets, temperature)
+        loss = (found.logp_N * pull_logp + found.entropy_N * pull_entropy).sum()
+        for one, other in zip((found.entropy_N, *torch.autograd.grad(loss, [states, head])), expected, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
 
 
 def test_no_tensor_is_as_large_as_all_logits(monkeypatch: pytest.MonkeyPatch) -> None:

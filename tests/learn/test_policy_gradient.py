@@ -1,6 +1,7 @@
 """Policy and value losses against arithmetic by hand and TRL, and unchanged by how a batch is cut."""
 
 import math
+import statistics
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from fixtures_models import called, fresh, qwen2_policy, rows
 from stillroom.errors import CheckpointError, UserError
@@ -221,3 +224,74 @@ def test_what_is_missing_is_named_with_its_provider() -> None:
         Learner(policy, PolicyGradient()).forward_backward([short])
     with pytest.raises(UserError, match="give constant=TOKENS"):
         PolicyGradient(aggregate="constant")
+
+
+@given(
+    order=st.permutations(range(5)),
+    weights=st.lists(st.sampled_from([0.0, 0.5, 1.0, 3.0]), min_size=40, max_size=40),
+    micro_tokens=st.integers(1, 200),
+    objective=st.sampled_from(OBJECTIVES),
+)
+@settings(max_examples=15, deadline=None)
+def test_no_cut_order_or_weight_changes_the_loss(
+    order: list[int], weights: list[float], micro_tokens: int, objective: PolicyGradient
+) -> None:
+    policy = fresh(qwen2_policy(), torch.float64)
+    batch = []
+    for number, row in enumerate(signalled(policy)):
+        trained = [w * weights[(7 * number + t) % 40] for t, w in enumerate(row.tokens.weights)]
+        batch.append(row._replace(tokens=row.tokens._replace(weights=trained)))
+    batch = [row for row in batch if any(row.tokens.weights)]
+    assume(batch)
+    learner = Learner(policy, objective, micro_tokens=micro_tokens)
+    found = learner.forward_backward([batch[i] for i in order if i < len(batch)])
+    # Signals are float32, and gains and losses may cancel out.
+    assert found == pytest.approx(by_hand(policy, batch, objective), rel=1e-5, abs=1e-5)
+
+
+def test_the_value_loss_by_hand_when_the_head_has_moved() -> None:
+    policy = fresh(qwen2_policy(), torch.float64)
+    batch = signalled(policy)
+    learner = Learner(policy, ValueLoss(clip=0.1), heads=HEADS)
+    for _ in range(3):
+        learner.forward_backward(batch)
+        learner.step(0.05)
+    ids = [torch.tensor([row.tokens.ids]) for row in batch]
+    total = weight = 0.0
+    errors, returns = [], []
+    with torch.no_grad():
+        head = learner.view().head("value")
+        for row, line in zip(batch, ids, strict=True):
+            states_TD = policy.model.model(line).last_hidden_state[0]
+            value_T = [0.0, *head(states_TD)[:-1].tolist()]
+            for t, w in enumerate(row.tokens.weights):
+                if not w:
+                    continue
+                value, old, due = value_T[t], row.signals["value_old"][t], row.signals["return"][t]
+                held = old + max(-0.1, min(0.1, value - old))
+                total += w * 0.5 * max((value - due) ** 2, (held - due) ** 2)
+                weight += w
+                errors.append(due - value)
+                returns.append(due)
+    assert learner.forward_backward(batch) == pytest.approx(total / weight, rel=1e-5)
+    found = learner.step(1e-3).diagnostics
+    assert found["value_error"] == pytest.approx(sum(e * e for e in errors) / len(errors), rel=1e-5)
+    explained = 1 - statistics.pvariance(errors) / statistics.pvariance(returns)
+    assert found["explained_variance"] == pytest.approx(explained, rel=1e-4)
+    assert found["explained_variance"] != pytest.approx(0, abs=1e-3)
+
+
+@pytest.mark.parametrize("detach", [False, True])
+def test_a_detached_head_learns_alone(detach: bool) -> None:
+    policy = fresh(qwen2_policy())
+    batch = signalled(policy)
+    learner = Learner(policy, ValueLoss(), heads={"value": ValueHead(detach=detach)})
+    # From a head of zeros no gradient comes to the trunk anyway.
+    learner.forward_backward(batch)
+    learner.step(0.05)
+    before = [p.detach().clone() for p in policy.model.parameters()]
+    first = learner.forward_backward(batch)
+    learner.step(1e-3)
+    moved = [not torch.equal(p, q) for p, q in zip(policy.model.parameters(), before, strict=True)]
+    assert any(moved) is not detach
+    assert learner.forward_backward(batch) < first
