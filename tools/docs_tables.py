@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from stillroom.bench import hard_pairs
+from stillroom.bench import hard_pairs, reinforcing
 from stillroom.bench.speed.report import page as speed
 from stillroom.io import read_json
 from stillroom.methods.registry import CORE_RECIPES, catalogue, families
@@ -54,13 +54,21 @@ def pairs() -> str:
     return hard_pairs.table(read_json(ROOT / "results" / "verifier" / "hard-pairs.json"))
 
 
+def reinforced() -> str:
+    """What reinforcement gained, which planted hacks were noticed, and what kills changed."""
+    gain, hacks, kills = (
+        read_json(ROOT / "results" / "rl" / f"{n}.json") for n in ("grpo", "reward-hack", "kill-resume")
+    )
+    return reinforcing.table(gain, hacks, kills)
+
+
 def speed_page() -> str:
     """The page of measured speed."""
     return speed(ROOT / "results" / "speed")
 
 
-BLOCKS = {"count": count, "methods": methods, "pairs": pairs}
-PAGES = ("README.md", "docs/index.md", "docs/methods.md", "docs/verifiers.md")
+BLOCKS = {"count": count, "methods": methods, "pairs": pairs, "reinforced": reinforced}
+PAGES = ("README.md", "docs/index.md", "docs/methods.md", "docs/rl.md", "docs/verifiers.md")
 WHOLE_PAGES = {"docs/board.md": board_page, "docs/speed.md": speed_page}
 
 

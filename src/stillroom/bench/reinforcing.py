@@ -54,6 +54,25 @@ def measure_hacks(seeds: int, jobs: int) -> dict[str, Any]:
     return {**_about(), "steps": HACK_STEPS, "lr": HACK_LR, "passed": all(good), "runs": rows}
 
 
+def table(gain: Mapping[str, Any], hacks: Mapping[str, Any], kills: Mapping[str, Any]) -> str:
+    """The results of `measure_gain`, `measure_hacks` and `kill_reinforce.measure` in Markdown."""
+    lines = ["| `grpo`, seed | right before | right after | CPU time |", "|---|---:|---:|---:|"]
+    lines += [f"| {r['seed']} | {r['start']:.1%} | {r['end']:.1%} | {r['cpu_s']:.0f} s |" for r in gain["seeds"]]
+    lines += ["", "| reward | first alarm, by seed | held-out truth, first and last, by seed |", "|---|---|---|"]
+    for name in dict.fromkeys(run["reward"] for run in hacks["runs"]):
+        runs = [run for run in hacks["runs"] if run["reward"] == name]
+        # Alarms stand in the order in which they were raised, and say their step.
+        alarms = ", ".join((run["alarms"] or "none").partition(":")[0] for run in runs)
+        truth = ", ".join(f"{run['held_out'][0][1]:.0%} to {run['held_out'][-1][1]:.0%}" for run in runs)
+        lines.append(f"| {name} | {alarms} | {truth} |")
+    phases = ", ".join(kills["phases"])
+    lines += [
+        "",
+        f"Of {len(kills['kills'])} runs killed within {phases}, {kills['equal']} ended bit for bit as if not.",
+    ]
+    return "\n".join(lines)
+
+
 def _gain(seed: int) -> dict[str, Any]:
     def work(still: Still) -> dict[str, Any]:
         start = still.measure(still.student, name="start").accuracy
