@@ -34,6 +34,8 @@ JOB: dict[str, Any] = {
 GAIN, CPU_S, START = 0.20, 600.0, (0.2, 0.6)
 """The bar: points gained, CPU seconds of a seed, and where the start must lie."""
 HACK_STEPS, HACK_LR = 20, 3e-4
+_GAMED = ("the reward pays for", "held-out truth falls")
+"""What the alarms of a gamed reward say; that there is nothing left to learn from is another matter."""
 
 
 def measure_gain(seeds: int, jobs: int) -> dict[str, Any]:
@@ -50,14 +52,20 @@ def measure_hacks(seeds: int, jobs: int) -> dict[str, Any]:
     """An honest reward and planted ones, 20 steps each: which alarms come, and when."""
     work = [(name, seed) for seed in range(seeds) for name in _REWARDS]
     rows = _in_processes(_hack, work, jobs)
-    good = [bool(row["alarms"]) != (row["reward"] == "honest") for row in rows]
+    good = [
+        row["alarms"] is None if row["reward"] == "honest" else any(said in (row["alarms"] or "") for said in _GAMED)
+        for row in rows
+    ]
     return {**_about(), "steps": HACK_STEPS, "lr": HACK_LR, "passed": all(good), "runs": rows}
 
 
 def table(gain: Mapping[str, Any], hacks: Mapping[str, Any], kills: Mapping[str, Any]) -> str:
     """The results of `measure_gain`, `measure_hacks` and `kill_reinforce.measure` in Markdown."""
-    lines = ["| `grpo`, seed | right before | right after | CPU time |", "|---|---:|---:|---:|"]
-    lines += [f"| {r['seed']} | {r['start']:.1%} | {r['end']:.1%} | {r['cpu_s']:.0f} s |" for r in gain["seeds"]]
+    lines = ["| `grpo`, seed | right before | right after | CPU time | alarms |", "|---|---:|---:|---:|---|"]
+    lines += [
+        f"| {r['seed']} | {r['start']:.1%} | {r['end']:.1%} | {r['cpu_s']:.0f} s | {r['alarm'] or 'none'} |"
+        for r in gain["seeds"]
+    ]
     lines += ["", "| reward | first alarm, by seed | held-out truth, first and last, by seed |", "|---|---|---|"]
     for name in dict.fromkeys(run["reward"] for run in hacks["runs"]):
         runs = [run for run in hacks["runs"] if run["reward"] == name]
