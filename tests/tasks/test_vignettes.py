@@ -119,7 +119,7 @@ def test_a_worked_vignette_by_hand() -> None:
         meta={"source": "long", "known": "barol", "clues": ["fever", "cough"]},
     )
     solution = vignettes().solve(problem, Style(), derive_rng(0))  # type: ignore[misc]
-    assert solution.thought == f"1 fever heat {one}\n2 cough chest {two}"
+    assert solution.thought == f"Day 1 fever heat barol {one}\nDay 2 cough chest {one} {two}"
     assert solution.answer == "B" == by_reading(problem)
 
 
@@ -137,6 +137,19 @@ def test_every_style_without_errors_ends_in_the_right_answer(task: Task) -> None
         task.solve(task.problems("train", 1, 0)[0], Style(layout="equation"), derive_rng(0))
 
 
+def test_answers_in_words_name_an_option() -> None:
+    task = vignettes("hard", words=True)
+    assert task.solve is not None
+    for problem in task.problems("dev", 20, 0):
+        answer = task.solve(problem, Style(layout="letter"), derive_rng(0)).answer
+        assert answer == problem.options[ord(problem.reference or "") - 65]
+        wrong = next(option for option in problem.options if option != answer)
+        told = [task.verify(problem, rf"\boxed{{{said}}}").score for said in (answer, problem.reference, wrong)]
+        assert told == [1.0, 1.0, 0.0]
+    with pytest.raises(UserError, match="no effect"):
+        vignettes(free=True, words=True)
+
+
 @every_task
 def test_injected_errors_are_labelled_truly_and_propagate(task: Task) -> None:
     assert task.solve is not None
@@ -148,8 +161,9 @@ def test_injected_errors_are_labelled_truly_and_propagate(task: Task) -> None:
             line = solution.thought[span.start : span.end]
             if line.endswith("something unclear"):
                 break
-            _, clue, syndrome, stated = line.split()
+            _, _, clue, syndrome, before, stated = line.split()
             assert clue in SIGNS[syndrome]
+            assert before == condition
             assert (stated != RULES[condition, syndrome]) is span.data["injected"]
             sound = sound and not span.data["injected"]
             assert span.data["correct"] is sound

@@ -52,6 +52,9 @@ class ProxyRecipe(Noun):
     layout: ProxyLayout = ProxyLayout()
     stop_after: int | None = None
     """Steps that are taken of those that the schedule is for: a base that can do a thing, but not reliably."""
+    habits: tuple[Ingredient, ...] | None = None
+    """A second diet, for `habit_steps` more steps at a third of the rate: how it answers, once it can."""
+    habit_steps: int | None = None
     tokenizer: tuple[Ingredient, ...] | None = None
     """Texts that train a tokenizer of its own; None: the one that proxies share."""
 
@@ -84,6 +87,14 @@ _UNIR_TEXTS = (
     Ingredient(task="arithmetic:high=4", share=0.15, form="document"),
     Ingredient(task="registers:high=2", share=0.1),
     Ingredient(task="facts:high=1", share=0.1),
+)
+
+_LETTER = Style(layout="letter")
+_VIGNETTES_DIET = (
+    Ingredient(task="vignettes:source=short,words=true", share=0.25),
+    Ingredient(task="vignettes:words=true", share=0.45),
+    Ingredient(task="vignettes:source=hard,words=true", share=0.2),
+    Ingredient(task="vignettes:source=maybe,words=true", share=0.1),
 )
 
 RECIPES = {
@@ -189,6 +200,22 @@ RECIPES = {
             seed=7,
             layout=ProxyLayout(hidden=144, layers=4, mlp=432),
         ),
+        ProxyRecipe(
+            name="vignettes-0.4m",
+            summary="can work out vignettes, but two times in three it answers at once",
+            diet=_VIGNETTES_DIET,
+            steps=800,
+            batch_size=16,
+            habits=tuple(
+                i.model_copy(update={"share": i.share * part, "style": style})
+                for i in _VIGNETTES_DIET
+                for part, style in ((0.65, _LETTER), (0.35, Style()))
+            ),
+            habit_steps=120,
+            seed=9,
+            layout=ProxyLayout(vocabulary=640),
+            tokenizer=_VIGNETTES_DIET,
+        ),
     )
 }
 
@@ -199,20 +226,30 @@ def build(recipe: ProxyRecipe, folder: Path, *, on_step: Callable[[int, float], 
     Weights are stored in float16, half the size; `load_policy` widens them on a CPU.
     """
     policy = blank_policy(recipe.layout, proxy_tokenizer(recipe), seed=recipe.seed, chat_format="think")
+    _teach(policy, recipe, on_step)
+    if recipe.habits is not None and recipe.habit_steps is not None:
+        further = {"diet": recipe.habits, "steps": recipe.habit_steps, "lr": recipe.lr / 3, "seed": recipe.seed + 1}
+        _teach(policy, recipe.model_copy(update=further), on_step)
+    target = folder / recipe.name
+    save_policy(
+        policy,
+        target,
+        sidecar=Sidecar(chat_format="think", recipe=recipe.name),
+        card=card(recipe),
+        dtype=torch.float16,
+    )
+    write_json(target / "recipe.json", {"hash": recipe.recipe_hash, **recipe.model_dump(mode="json")})
+    return target
+
+
+def _teach(policy: Policy, recipe: ProxyRecipe, on_step: Callable[[int, float], None] | None) -> None:
     rows = list(islice(diet_rows(recipe, policy), recipe.steps * recipe.batch_size))
-    learner = Learner(policy, SFT())
     config = TrainConfig(steps=recipe.steps, batch_size=recipe.batch_size, lr=recipe.lr)
-    for report in train(learner, rows, config, seed=derive_seed("proxy", recipe.name, recipe.seed)):
+    for report in train(Learner(policy, SFT()), rows, config, seed=derive_seed("proxy", recipe.name, recipe.seed)):
         if on_step is not None:
             on_step(report.step, report.loss)
         if report.step == recipe.stop_after:
             break
-    target = folder / recipe.name
-    save_policy(
-        policy, target, sidecar=Sidecar(chat_format="think", recipe=recipe.name), card=card(recipe), dtype=torch.float16
-    )
-    write_json(target / "recipe.json", {"hash": recipe.recipe_hash, **recipe.model_dump(mode="json")})
-    return target
 
 
 def proxy_tokenizer(recipe: ProxyRecipe) -> PreTrainedTokenizerFast:
@@ -256,7 +293,8 @@ def _endless(task: Task, seed: int) -> Iterator[Problem]:
 
 def diet_rows(recipe: ProxyRecipe, policy: Policy) -> Iterator[Row]:
     """The diet as training rows without end, mixed by share."""
-    sources = [_conversations(ingredient, derive_seed(recipe.name, recipe.seed)) for ingredient in recipe.diet]
+    seed = derive_seed(recipe.name, recipe.seed)
+    sources = [_conversations(ingredient, seed) for ingredient in recipe.diet]
     shares = [ingredient.share for ingredient in recipe.diet]
     rng = derive_rng("mix", recipe.name, recipe.seed)
     number = 0
@@ -275,10 +313,11 @@ def diet_rows(recipe: ProxyRecipe, policy: Policy) -> Iterator[Row]:
 def card(recipe: ProxyRecipe) -> str:
     """The proxy's model card."""
     lines = [f"| {i.task} | {i.form} | {i.share:.0%} |" for i in recipe.diet]
+    then = f" It ends with {recipe.habit_steps} steps on another mix of the same tasks." if recipe.habits else ""
     return (
         f"# {recipe.name}\n\n{recipe.summary[0].upper()}{recipe.summary[1:]}. A proxy of Stillroom: "
         f"{recipe.layout.layers} layers of width {recipe.layout.hidden}, pre-trained from scratch on generated text, "
-        f"{recipe.stop_after or recipe.steps} steps of {recipe.batch_size} rows. It knows nothing else. "
+        f"{recipe.stop_after or recipe.steps} steps of {recipe.batch_size} rows.{then} It knows nothing else. "
         "Licence: Apache-2.0.\n\n"
         "| task | form | share |\n|---|---|---|\n" + "\n".join(lines) + "\n"
     )

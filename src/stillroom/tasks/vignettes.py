@@ -21,6 +21,7 @@ from stillroom.errors import UserError, unknown_name
 from stillroom.seeds import derive_rng
 from stillroom.tasks.base import Solution, Style, Task, procedural, question
 from stillroom.tasks.choice import shuffled, verify_letter
+from stillroom.tasks.choice import verify as verify_option
 from stillroom.tasks.exact import verify_exact
 from stillroom.tasks.registry import register
 from stillroom.tasks.steps import StepWriter
@@ -39,7 +40,6 @@ CONDITIONS = ("barol", "cemit", "dovan", "felur", "gisak", "hamuk", "jaret", "ko
 UNCLEAR = "something unclear"
 NOISE = 0.25
 """Share of wrong answers among the training problems of source ``maybe``."""
-_HABITS = ("keeps bees", "grows roses", "plays chess", "bakes bread", "paints boats", "sings bass")
 _RELATIVES = ("brother", "sister", "cousin", "neighbour")
 _JUDGEMENTS = ("yes", "no", "maybe")
 
@@ -54,11 +54,11 @@ class Source(NamedTuple):
 
 
 SOURCES = {
-    "long": Source(low=2, high=3, options=4, distractors=2),
+    "long": Source(low=2, high=3, options=4, distractors=1),
     "short": Source(low=1, high=1, options=4, distractors=0),
     "named": Source(low=0, high=0, options=4, distractors=0),
-    "maybe": Source(low=2, high=3, options=3, distractors=2),
-    "hard": Source(low=4, high=5, options=8, distractors=3),
+    "maybe": Source(low=2, high=3, options=3, distractors=1),
+    "hard": Source(low=4, high=5, options=8, distractors=2),
 }
 
 
@@ -80,21 +80,25 @@ RULES = _rule_base()
     world="vignettes",
     levels=(0, 1, 2, 3, 4, 5),
 )
-def vignettes(source: str = "long", free: bool = False) -> Task:
+def vignettes(source: str = "long", free: bool = False, words: bool = False) -> Task:
     """Vignettes of one source, as multiple choice.
 
     Args:
         source: ``long``, ``short``, ``named``, ``maybe`` or ``hard``.
         free: ask for the answer in words, without options: the same skill where no letter can be guessed.
+        words: solutions answer with the words of an option instead of its letter, which a very small model cannot look
+            up; either is accepted.
 
     Raises:
-        UserError: unknown source, or ``named`` without options.
+        UserError: unknown source, ``named`` without options, or `words` without them, where it has no effect.
     """
     if source not in SOURCES:
         raise unknown_name("source of vignettes", source, SOURCES)
     kind = SOURCES[source]
     if free and not kind.high:
         raise UserError(f"free=true leaves nothing to do for source={source}: its question holds the answer")
+    if free and words:
+        raise UserError("words=true has no effect with free=true: there are no options; leave one of them out")
     levels = tuple(range(kind.low, kind.high + 1))
     name = f"vignettes-{source}{'-free' if free else ''}"
     clean = procedural(name, partial(_make, source, free), levels)
@@ -107,8 +111,8 @@ def vignettes(source: str = "long", free: bool = False) -> Task:
         name="vignettes",
         summary=f"vignettes of source {source}",
         problems=problems,
-        verify=verify_exact if free else verify_letter,
-        solve=solve,
+        verify=verify_exact if free else verify_option if words else verify_letter,
+        solve=_solve_in_words if words else solve,
         levels=levels,
         world="vignettes",
         corrupt=_another,
@@ -166,10 +170,9 @@ def _story(rng: Random, known: str, clues: Sequence[str], distractors: int) -> s
             else (foreign, f" A {rng.choice(_RELATIVES)} has {finding}.")
         )
         among[rng.randrange(len(clues))] += text
-    someone = f"A {rng.choice(('man', 'woman'))} {rng.choice(_HABITS)}. " if distractors else ""
     told = zip(range(1, len(clues) + 1), clues, absent, foreign, strict=True)
     days = "".join(f" Day {day} {clue}{no}.{other}" for day, clue, no, other in told)
-    return f"{someone}Known {known}.{days}"
+    return f"Known {known}.{days}"
 
 
 def _mislabelled(problem: Problem) -> Problem:
@@ -183,7 +186,7 @@ def _mislabelled(problem: Problem) -> Problem:
 
 
 def solve(problem: Problem, style: Style, rng: Random) -> Solution:
-    """One line per finding: its day, the finding, its syndrome, and the condition from there on.
+    """One line per finding: its day, the finding, its syndrome, the condition so far and the one from there on.
 
     A wrong step names another condition, and later steps build on it. The answer is what the rules give, also where a
     training answer is wrong.
@@ -194,14 +197,15 @@ def solve(problem: Problem, style: Style, rng: Random) -> Solution:
     condition, sound = str(problem.meta["known"]), True
     for day, clue in enumerate(clues, start=1):
         if clue == UNCLEAR:
-            writer.step(f"{day} {UNCLEAR}", ("nobody can tell", "this stays open"), sound=sound, injected=False)
+            writer.step(f"Day {day} {UNCLEAR}", ("nobody can tell", "this stays open"), sound=sound, injected=False)
             answer = "maybe"
             break
         right, injected = RULES[condition, SYNDROME_OF[clue]], writer.slips()
-        condition = rng.choice([other for other in CONDITIONS if other != right]) if injected else right
+        before, condition = condition, rng.choice([c for c in CONDITIONS if c != right]) if injected else right
         sound = sound and not injected
         checks = (f"now {condition}", f"so {condition}")
-        writer.step(f"{day} {clue} {SYNDROME_OF[clue]} {condition}", checks, sound=sound, injected=injected)
+        line = f"Day {day} {clue} {SYNDROME_OF[clue]} {before} {condition}"
+        writer.step(line, checks, sound=sound, injected=injected)
     else:
         answer = _judgement(condition, str(problem.meta["named"])) if "named" in problem.meta else condition
     if problem.options:
@@ -209,6 +213,11 @@ def solve(problem: Problem, style: Style, rng: Random) -> Solution:
         chosen = answer if answer in problem.options else rng.choice(problem.options)
         answer = chr(65 + problem.options.index(chosen))
     return Solution("", answer, ()) if silent else writer.solution(answer)
+
+
+def _solve_in_words(problem: Problem, style: Style, rng: Random) -> Solution:
+    solution = solve(problem, style, rng)
+    return solution._replace(answer=problem.options[ord(solution.answer) - 65])
 
 
 def _another(problem: Problem) -> str:
