@@ -118,7 +118,7 @@ def _setup(problems: int, test: int, dev: int, steps: int, batch_size: int) -> S
     further = {"hard": "vignettes:source=hard,words=true", "recall": "vignettes:source=short,words=true"}
     measures = tuple(Measure(name=name, task=task, problems=test) for name, task in further.items())
     train = TrainConfig(steps=steps, batch_size=batch_size, schedule="constant")
-    return Setup(ARMS, problems, test, dev, train, lr_trials=(1.5e-3,), measures=measures)
+    return Setup(ARMS, problems, test, dev, train, lr_trials=(7e-4,), measures=measures)
 
 
 def _gates(still: Still, scores: Mapping[str, ArmScore]) -> list[Gate]:
@@ -135,7 +135,7 @@ experiment = Experiment(
     teacher="program",
     student="proxy:vignettes-0.4m",
     params=SamplingParams(max_new_tokens=64),
-    presets={"smoke": _setup(24, 3, 3, 2, 8), "proxy": _setup(480, 100, 40, 25, 64)},
+    presets={"smoke": _setup(24, 3, 3, 2, 8), "proxy": _setup(480, 100, 40, 30, 64)},
     default_arms=("base", "letter-sft", "chain-sft", "rl", "rl-maybe"),
     contrasts=(
         beats("rl", "letter-sft", "RL on letters beats fine-tuning on letters", metric="hard:accuracy"),
