@@ -118,7 +118,7 @@ def _setup(problems: int, test: int, dev: int, steps: int, batch_size: int) -> S
     further = {"hard": "vignettes:source=hard,words=true", "recall": "vignettes:source=short,words=true"}
     measures = tuple(Measure(name=name, task=task, problems=test) for name, task in further.items())
     train = TrainConfig(steps=steps, batch_size=batch_size, schedule="constant")
-    return Setup(ARMS, problems, test, dev, train, lr_trials=(7e-4,), measures=measures)
+    return Setup(ARMS, problems, test, dev, train, lr_trials=(3e-4,), measures=measures)
 
 
 def _gates(still: Still, scores: Mapping[str, ArmScore]) -> list[Gate]:
