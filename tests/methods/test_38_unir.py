@@ -10,7 +10,7 @@ import torch
 from fixtures_distill import small, write_student
 from stillroom.chat import get_format
 from stillroom.errors import UserError
-from stillroom.io import read_lines
+from stillroom.io import read_json, read_lines
 from stillroom.lab.proxies import check
 from stillroom.lab.run import Run
 from stillroom.learn.adapt.lora import LoRA
@@ -22,6 +22,7 @@ from stillroom.learn.rl.engine import Engine
 from stillroom.learn.rl.rewards import TaskReward
 from stillroom.learn.rl.rollouts import Rollout, plainly
 from stillroom.learn.rl.summed import steps_of_sum
+from stillroom.methods.m38_unir import ARMS as ARMS_OF_PAGE
 from stillroom.methods.m38_unir import BACKBONE, GRPO, LARGER, MODULE, RANK, coin, in_sentences
 from stillroom.models.composite import SumPolicy, save_sum, sum_of
 from stillroom.models.policy import Policy, load_part, load_policy, resolve_student
@@ -184,3 +185,10 @@ def test_a_sum_of_three_is_refused(tmp_path: Path) -> None:
     folder = save_sum(tmp_path / "sum", [(path, 1.0) for path in paths], chat_format="think")
     with pytest.raises(UserError, match="no sum of two policies"):
         next(steps_of_sum(engine_of(load_policy(folder))))
+
+
+def test_the_published_claim_has_three_seeds_and_every_arm() -> None:
+    claim = read_json(Path(__file__).parents[2] / "results" / "claims" / "38-unir.json")
+    assert len(claim["seeds"]) >= 3
+    assert claim["verdict"] != "void"
+    assert set(claim["arms"]) == set(ARMS_OF_PAGE)

@@ -69,7 +69,7 @@ def coin(rollouts: Sequence[Rollout]) -> list[Scored]:
 
 
 def in_sentences(rollouts: Sequence[Rollout]) -> list[Scored]:
-    """1 for steps in sentences, right or wrong: a rule for the output alone."""
+    """1 for steps in sentences, right or wrong: a rule for the output alone; the alarm of a hack is right about it."""
     return [Scored(float(layout_of(r.response.text) == "sentences")) for r in rollouts]
 
 
