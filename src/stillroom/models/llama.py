@@ -158,6 +158,8 @@ class LlamaDecoding:
     """See `Parts.rotation`."""
     hidden_BT: torch.Tensor | None
     """What is added to the scores of a column: minus infinity for padding; None where there is none."""
+    biases: list[torch.Tensor | None]
+    """Of each layer's queries, keys and values together; None where there are none."""
     width: int = 0
     """Columns read so far."""
     _views: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)
@@ -220,6 +222,10 @@ class LlamaDecoding:
         found = states_UKE[index_BT].view(rows, self.width, 2, self.parts.kv_heads, -1)
         self.cache[layer, ..., : self.width, :] = found.permute(2, 0, 3, 1, 4)
 
+    def attend(self, query_BHE: torch.Tensor, layer: int) -> torch.Tensor:
+        """What one query per row makes of what stands in a layer's cache: [B, H E]."""
+        return self._attend_one(query_BHE[:, None], layer, self._hidden())
+
     def step(self, tokens_B: torch.Tensor) -> torch.Tensor:
         """Read one more token (long) per row; returns the logits [B, V] of what follows."""
         cache = self.cache
@@ -249,8 +255,10 @@ class LlamaDecoding:
         attend, hidden = (self._attend_one, self._hidden()) if columns == 1 else (self._attend, self._mask(columns))
         for number, layer in enumerate(parts.layers):
             normed = _rms_norm(x, layer.norm_D, self.epsilon)
-            for out, weight, bias in zip(outs, (layer.query, layer.key, layer.value), layer.biases, strict=True):
-                torch.mm(normed, weight, out=out) if bias is None else torch.addmm(bias, normed, weight, out=out)
+            for out, weight in zip(outs, (layer.query, layer.key, layer.value), strict=True):
+                torch.mm(normed, weight, out=out)
+            if (bias := self.biases[number]) is not None:
+                flat.add_(bias)
             torch.addcmul(turned * cos, turned.roll(size // 2, -1), sin, out=turned)
             written[number].copy_(fresh)
             if columns > 1 and number + 1 == len(parts.layers):
@@ -368,7 +376,13 @@ def start(parts: Parts, pad_B: torch.Tensor, columns: int) -> LlamaDecoding:
         cos_TE=cos_TE,
         sin_TE=sin_TE,
         hidden_BT=hidden_BT,
+        biases=[_together(layer.biases) for layer in parts.layers],
     )
+
+
+def _together(biases: tuple[torch.Tensor | None, ...]) -> torch.Tensor | None:
+    found = [bias for bias in biases if bias is not None]
+    return torch.cat(found) if found else None
 
 
 def _view(tensor: torch.Tensor) -> F32:

@@ -21,7 +21,11 @@ def read_once(parts: Parts, decoding: LlamaDecoding, prompts: Sequence[Sequence[
     back_T = torch.arange(max(lengths), 0, -1, device=device)
     index_BT = lines.token_N[ends_B[:, None] - torch.minimum(back_T, torch.tensor(lengths, device=device)[:, None])]
 
-    def keep(layer: int, states_UKE: torch.Tensor) -> None:
-        decoding.put(layer, states_UKE, index_BT)
+    last_U = lines.token_N[ends_B - 1]
+
+    def keep(layer: int, turned: torch.Tensor) -> torch.Tensor | None:
+        decoding.put(layer, turned[:, parts.heads :], index_BT)
+        # Of the last layer only what follows the prompts is asked for: a step like any other.
+        return decoding.attend(turned[last_U, : parts.heads], layer) if layer + 1 == len(parts.layers) else None
 
     return states(parts, torch.from_numpy(ids_N).to(device), lines, ends_B - 1, keep)

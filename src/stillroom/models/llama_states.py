@@ -37,7 +37,7 @@ def states(
     ids_N: torch.Tensor,
     lines: "Lines",
     wanted_M: torch.Tensor,
-    keep: Callable[[int, torch.Tensor], None] | None = None,
+    keep: Callable[[int, torch.Tensor], torch.Tensor | None] | None = None,
 ) -> torch.Tensor:
     """Last hidden states [M, D].
 
@@ -45,7 +45,8 @@ def states(
         ids_N: rows one after another.
         lines: how they are laid out.
         wanted_M: long; places in `ids_N` whose states are asked for.
-        keep: called with each layer's number and its keys and values [U, 2 K, E], the keys rotated.
+        keep: called with each layer's number and its queries, keys and values [U, H + 2 K, E], the first two rotated;
+            of the last layer it may return what it makes of the wanted tokens [M, H E] itself.
     """
     cos, sin = parts.rotation(lines.longest)
     cos, sin = cos[lines.position_U, None], sin[lines.position_U, None]
@@ -55,12 +56,13 @@ def states(
             x, layer.norm_D, layer.query, layer.key, layer.value, *layer.biases, cos, sin, parts.heads, parts.eps
         )
         turned = cast(torch.Tensor, turned)
-        if keep is not None:
-            keep(number, turned[:, parts.heads :])
-        attended = lines.attend(turned, parts.heads, parts.kv_heads)
-        if number + 1 == len(parts.layers):
-            wanted_M = lines.token_N[wanted_M]
-            attended, x = attended[wanted_M], x[wanted_M]
+        attended = None if keep is None else keep(number, turned)
+        last = number + 1 == len(parts.layers)
+        wanted_U = lines.token_N[wanted_M]
+        if attended is None:
+            attended = lines.attend(turned, parts.heads, parts.kv_heads)
+            attended = attended.index_select(0, wanted_U) if last else attended
+        x = x.index_select(0, wanted_U) if last else x
         x = torch.addmm(x, attended, layer.out)
         x = cast(torch.Tensor, _Mlp.apply(x, layer.mlp_norm_D, layer.gate, layer.up, layer.down, parts.eps))
     return F.rms_norm(x, (x.shape[1],), parts.norm_D, parts.eps)

@@ -83,15 +83,21 @@ class View:
             return known.logp_N, batch.weights_LT[keep_LT]
         return _logp_trained(self.policy, self.states(batch), batch, temperature)
 
-    def entropy(self, batch: Batch, temperature: float = 1.0) -> torch.Tensor:
-        """Entropies [N] in nats of the distributions that the N trained tokens are drawn from, with a gradient.
+    def entropy(self, batch: Batch, temperature: float = 1.0, *, gradient: bool = True) -> torch.Tensor:
+        """Entropies [N] in nats of the distributions that the N trained tokens are drawn from.
 
         The logits are made once for these and for the log-probabilities that are asked for afterwards.
+
+        Args:
+            gradient: whether the entropies must have one.
         """
         key = (id(batch), temperature)
-        if key not in self._scored:
+        known = self._scored.get(key)
+        if known is None or (gradient and torch.is_grad_enabled() and not known.entropy_N.requires_grad):
             targets_N = batch.ids_LT[batch.weights_LT > 0]
-            self._scored[key] = token_scores(self.policy, self.states(batch), targets_N, temperature)
+            self._scored[key] = token_scores(
+                self.policy, self.states(batch), targets_N, temperature, entropy_gradient=gradient
+            )
         return self._scored[key].entropy_N
 
     def signal(self, batch: Batch, name: str) -> torch.Tensor:

@@ -30,14 +30,26 @@ def token_logp(
     return -torch.nn.functional.cross_entropy(logits, targets_N, reduction="none")
 
 
-def token_scores(policy: Policy, states_ND: torch.Tensor, targets_N: torch.Tensor, temperature: float = 1.0) -> Scored:
-    """`token_logp`, with the entropies from the same logits; both have gradients."""
+def token_scores(
+    policy: Policy,
+    states_ND: torch.Tensor,
+    targets_N: torch.Tensor,
+    temperature: float = 1.0,
+    *,
+    entropy_gradient: bool = True,
+) -> Scored:
+    """`token_logp`, with the entropies from the same logits.
+
+    Args:
+        entropy_gradient: whether the entropies have one too; it keeps two more tensors of the logits' size.
+    """
     weight_VD = _sliceable(policy, states_ND)
     if weight_VD is not None:
         return Scored(*_Sliced.apply(states_ND, weight_VD, targets_N, temperature, True))
     logp_NV = _all_logits(policy, states_ND, temperature).log_softmax(-1)
-    # Where a constraint has banned a token, p log p is 0 and not nan.
-    entropy_N = -(logp_NV.exp() * logp_NV.clamp(min=torch.finfo(logp_NV.dtype).min)).sum(-1)
+    with torch.set_grad_enabled(entropy_gradient and torch.is_grad_enabled()):
+        # Where a constraint has banned a token, p log p is 0 and not nan.
+        entropy_N = -torch.linalg.vecdot(logp_NV.exp(), logp_NV.clamp(min=torch.finfo(logp_NV.dtype).min))
     return Scored(logp_NV.gather(1, targets_N[:, None])[:, 0], entropy_N)
 
 

@@ -101,7 +101,7 @@ class PolicyGradient:
         return float(rows) if self.constant is None else rows * self.constant
 
     def __call__(self, view: View, batch: Batch) -> LossSum:
-        entropy_N = view.entropy(batch, self.temperature)
+        entropy_N = view.entropy(batch, self.temperature, gradient=self.entropy != 0)
         logp_N, weights_N = view.logp_trained(batch, self.temperature)
         advantage_N = view.signal(batch, "advantage").to(logp_N.dtype)
         tokens = {"entropy": entropy_N.detach()}
