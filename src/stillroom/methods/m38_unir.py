@@ -10,8 +10,8 @@ the same vocabulary, also a larger one, and several modules are added with weigh
 Kept: sampling from the sum, the backbone without gradient, pi_r from a small pre-trained model, 8 answers a problem,
 advantages over the group's deviation + 1e-4, clip 0.2, mean over tokens, no KL term, a reward for right answers alone.
 Ours: learning rate, steps, 8 problems a step; temperature 1 (paper: 0.7), as groups of a sum, sharper than its parts,
-become equal; LoRA's rank, for as many weights as the module's. Composition is measured, not judged: the second module's
-task is a rule for the output (steps in sentences), which only the larger model ever writes, and no better than chance.
+become equal; LoRA's rank, for as many weights as the module's. Composition is measured, not judged (its contrasts were
+dropped after results on dev): the second module learns a rule for the output, which the larger model cannot follow.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -158,8 +158,13 @@ class Lines:
             slot_Q[token_RT[real_RT]] = slot_RTH[real_RT]
             slot_K[token_RT[real_RT]] = slot_RTK[real_RT]
             others.append((token_RT[real_RT], slot_RTK[real_RT]))
-            groups.append(_Group(rows * kv_heads, length, group_of, at * heads, at * kv_heads, places))
-            at += rows * length
+            end = at + rows * length
+            key, value = (
+                slice(places * before + at * kv_heads, places * before + end * kv_heads)
+                for before in (heads, heads + kv_heads)
+            )
+            groups.append(_Group(rows * kv_heads, length, slice(at * heads, end * heads), key, value))
+            at = end
         taken[slot_Q.ravel()] = np.arange(tokens * heads)
         token_X, slot_XK = (np.concatenate(found) for found in zip(*others, strict=True))
         second_X = slot_K[token_X, 0] != slot_XK[:, 0]
@@ -179,26 +184,14 @@ class _Group(NamedTuple):
 
     lines: int
     places: int
-    queries: int
-    query_at: int
-    """Where its queries begin."""
-    key_at: int
-    """Where its keys begin among the keys, and its values among the values."""
-    all_places: int
-    """Of all groups."""
+    query: slice
+    """Its vectors among all that `_Layout.lay` puts together; so for the next two."""
+    key: slice
+    value: slice
 
     def of(self, laid: torch.Tensor) -> list[torch.Tensor]:
-        """Queries [R K, T G, E], keys and values [R K, T, E], as they lie in what `_Layout.lay` puts together."""
-        count = self.lines * self.places
-        heads_per_place = len(laid) // self.all_places
-        kv_heads = heads_per_place // (self.queries + 2)
-        keys = self.all_places * kv_heads * self.queries + self.key_at
-        firsts = (self.query_at, keys, keys + self.all_places * kv_heads)
-        counts = (count * self.queries, count, count)
-        return [
-            laid[first : first + many].view(self.lines, -1, laid.shape[1])
-            for first, many in zip(firsts, counts, strict=True)
-        ]
+        """Queries [R K, T G, E], keys and values [R K, T, E]."""
+        return [laid[part].view(self.lines, -1, laid.shape[1]) for part in (self.query, self.key, self.value)]
 
 
 class _Layout(NamedTuple):
@@ -267,7 +260,7 @@ class _Attend(torch.autograd.Function):
         out = laid.new_empty(len(layout.taken), size)
         for group, own in zip(layout.groups, blocks, strict=True):
             query, key, value = group.of(laid)
-            found = out[group.query_at :][: len(query) * query.shape[1]].view_as(query)
+            found = out[group.query].view_as(query)
             for queries, seen, hidden in own:
                 scores = torch.baddbmm(hidden, query[:, queries], key[:, :seen].transpose(1, 2), alpha=ctx.scale)
                 kept.append(scores.softmax(-1))
@@ -285,7 +278,7 @@ class _Attend(torch.autograd.Function):
         grad, back, unused = padded.index_select(0, layout.taken), torch.empty_like(laid), laid.new_empty(())
         for group, own in zip(layout.groups, ctx.blocks, strict=True):
             (query, key, value), (back_query, back_key, back_value) = group.of(laid), group.of(back)
-            of_group = grad[group.query_at :][: len(query) * query.shape[1]].view_as(query)
+            of_group = grad[group.query].view_as(query)
             for (queries, seen, _), probs in zip(own, itertools.islice(probs_of, len(own)), strict=True):
                 of = of_group[:, queries]
                 slope = torch.bmm(of, value[:, :seen].transpose(1, 2))
