@@ -58,6 +58,18 @@ def test_columns_may_be_read_together_or_one_by_one(policy: Callable[[], Policy]
 
 
 @KNOWN
+def test_the_first_layer_may_be_looked_up(policy: Callable[[], Policy]) -> None:
+    prompts, room = [[5, 6, 7], [8]] * 8, 64
+    with torch.inference_mode():
+        (left, fast), (right, slow) = both(policy(), prompts, room)
+        assert isinstance(fast, LlamaDecoding)
+        assert fast.first_VX is not None
+        torch.testing.assert_close(left, right, rtol=1e-5, atol=1e-5)
+        for tokens in torch.arange(48).view(3, 16):
+            torch.testing.assert_close(fast.step(tokens), slow.step(tokens), rtol=1e-5, atol=1e-5)
+
+
+@KNOWN
 def test_a_step_of_training_shows_at_once(policy: Callable[[], Policy]) -> None:
     ours = fresh(policy())
     before = prefill(ours, [[5, 6, 7]], 1)[0]

@@ -1,6 +1,7 @@
 """The fast path of training: hidden states and gradients of the module, whatever rows have in common."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -8,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fixtures_models import called, fresh, llama_policy, qwen2_policy
+from stillroom.models import llama_states
+from stillroom.models.llama_states import Lines
 from stillroom.models.policy import Policy
 
 KNOWN = pytest.mark.parametrize("policy", [qwen2_policy, llama_policy])
@@ -87,18 +90,49 @@ def test_frozen_weights_get_no_gradient() -> None:
     assert len(got) == 4
 
 
-def test_what_rows_have_in_common_is_computed_once() -> None:
+def test_what_rows_have_in_common_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     policy = fresh(qwen2_policy())
     prompt = list(range(2, 42))
-    seen = []
-    embed = torch.nn.functional.embedding
+    seen, attend = [], Lines.attend
+
+    def counting(lines: Lines, turned: torch.Tensor, *others: Any) -> torch.Tensor:
+        seen.append(len(turned))
+        return attend(lines, turned, *others)
+
+    monkeypatch.setattr(Lines, "attend", counting)
+    ids, number = laid([[*prompt, 50 + i, 60] for i in range(8)])
+    policy.states(ids, number, number >= 0)
+    assert set(seen) == {40 + 8 * 2}
+
+
+def test_what_nobody_asks_for_may_be_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines of many blocks, in groups of unlike length, of which the last layer makes what is wanted alone."""
+    monkeypatch.setattr(llama_states, "BLOCK", 4)
+    policy = fresh(qwen2_policy())
+    policy.model.double()
+    ids, number = laid([[2 + i % 50 for i in range(40)], [3 + i % 40 for i in range(38)], [4, 5, 6, 7, 8]])
+    real = number >= 0
+    wanted = real & (torch.arange(40) >= torch.tensor([[29], [23], [9]]))
+    found = []
+    for asked in (wanted, real):
+        states = policy.states(ids, number, asked)[wanted[asked]]
+        (states * torch.linspace(-1, 1, states.numel(), dtype=states.dtype).view_as(states)).sum().backward()
+        found.append([states.detach(), *(p.grad for p in policy.model.parameters() if p.grad is not None)])
+        policy.model.zero_grad()
+    assert len(found[0]) > 10
+    for left, right in zip(*found, strict=True):
+        torch.testing.assert_close(left, right)
+
+
+def test_the_first_layer_reads_each_entry_of_the_vocabulary_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = fresh(qwen2_policy())
+    seen, embed = [], torch.nn.functional.embedding
 
     def counting(ids: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        seen.append(len(ids))
+        seen.append(sorted(ids.tolist()))
         return embed(ids, weight)
 
-    ids, number = laid([[*prompt, 50 + i, 60] for i in range(8)])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch.nn.functional, "embedding", counting)
-        policy.states(ids, number, number >= 0)
-    assert seen == [40 + 8 * 2]
+    monkeypatch.setattr(torch.nn.functional, "embedding", counting)
+    ids, number = laid([[5, 6, 5, 7], [6, 6, 9]])
+    policy.states(ids, number, number >= 0)
+    assert seen == [[5, 6, 7, 9]]

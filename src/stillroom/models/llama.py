@@ -5,7 +5,7 @@ hook, an adapter, a dropout in training, a scaled position, a part of another cl
 returns None and the module is called instead.
 
 Axes: B row, S column read now, T column of the cache, N = B * S, D hidden, H query head, K key-value head, G = H / K
-queries per key-value head, E head size.
+queries per key-value head, E head size, V vocabulary, X = (H + 2 K) E.
 """
 
 import itertools
@@ -40,6 +40,8 @@ _CLASSES: tuple[frozenset[type], ...] = tuple(
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 _STATIC_ROPES = ("default", "linear", "llama3")
 """Their frequencies do not depend on what is read."""
+FEW = 2
+"""Tokens read per entry of the vocabulary from which on what the first layer makes of each entry is worked out once."""
 
 
 class _Layer(NamedTuple):
@@ -115,12 +117,15 @@ def _plain(model: torch.nn.Module, classes: frozenset[type]) -> bool:
     """Whether every part is of a class that is known here, and does what its class does."""
     if any(getattr(torch.nn.modules.module, f"_global{name}") for name in _HOOKS):
         return False
-    kinds = set()
-    for part in model.modules():
+    # Asked at every training step: `model.modules()` would take three times as long.
+    kinds, left = set[tuple[torch.device, torch.dtype]](), [model]
+    while left:
+        part = left.pop()
         own = part.__dict__
         if type(part) not in classes or "forward" in own or any(own[name] for name in _HOOKS):
             return False
-        kinds |= {(weight.device, weight.dtype) for weight in part._parameters.values() if weight is not None}
+        kinds.update((weight.device, weight.dtype) for weight in own["_parameters"].values() if weight is not None)
+        left.extend(own["_modules"].values())
     return len(kinds) == 1
 
 
@@ -160,6 +165,9 @@ class LlamaDecoding:
     """What is added to the scores of a column: minus infinity for padding; None where there is none."""
     biases: list[torch.Tensor | None]
     """Of each layer's queries, keys and values together; None where there are none."""
+    first_VX: torch.Tensor | None
+    """Queries, keys and values of the first layer for every entry of the vocabulary, not rotated; None where so few
+    tokens will be read that making it does not pay."""
     width: int = 0
     """Columns read so far."""
     _views: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)
@@ -246,19 +254,17 @@ class LlamaDecoding:
         x = F.embedding(ids_BS.reshape(-1), parts.embedding_VD)
         buffer = x.new_empty(len(x), heads + 2 * kv_heads, size)
         flat, both = buffer.view(len(x), -1), heads + kv_heads
-        edges = (0, heads * size, both * size, flat.shape[1])
-        outs = [flat[:, low:high] for low, high in itertools.pairwise(edges)]
+        outs = _outs(flat, parts)
         # Where keys and values of these columns go, seen as they lie in the buffer: [layer, B, S, 2, K, E].
         written = self.cache[..., first : self.width, :].permute(0, 2, 4, 1, 3, 5)
         fresh, turned = buffer[:, heads:].view(rows, columns, 2, kv_heads, size), buffer[:, :both]
         query = buffer[:, :heads].view(rows, columns, heads, size)
         attend, hidden = (self._attend_one, self._hidden()) if columns == 1 else (self._attend, self._mask(columns))
         for number, layer in enumerate(parts.layers):
-            normed = _rms_norm(x, layer.norm_D, self.epsilon)
-            for out, weight in zip(outs, (layer.query, layer.key, layer.value), strict=True):
-                torch.mm(normed, weight, out=out)
-            if (bias := self.biases[number]) is not None:
-                flat.add_(bias)
+            if number or self.first_VX is None:
+                _read(x, layer, self.epsilon, self.biases[number], flat, outs)
+            else:
+                torch.index_select(self.first_VX, 0, ids_BS.reshape(-1), out=flat)
             torch.addcmul(turned * cos, turned.roll(size // 2, -1), sin, out=turned)
             written[number].copy_(fresh)
             if columns > 1 and number + 1 == len(parts.layers):
@@ -368,16 +374,46 @@ def start(parts: Parts, pad_B: torch.Tensor, columns: int) -> LlamaDecoding:
     layers = [
         layer._replace(norm_D=layer.norm_D * scale, mlp_norm_D=layer.mlp_norm_D * scale) for layer in parts.layers
     ]
+    epsilon = weight.new_tensor(math.sqrt(parts.eps) * scale)
+    biases = [_together(layer.biases) for layer in parts.layers]
+    first_VX = None
+    if len(pad_B) * columns >= FEW * len(weight):
+        first_VX = weight.new_empty(len(weight), (parts.heads + 2 * parts.kv_heads) * parts.head_dim)
+        _read(weight, layers[0], epsilon, biases[0], first_VX, _outs(first_VX, parts))
     return LlamaDecoding(
         parts=parts._replace(layers=tuple(layers), norm_D=parts.norm_D * scale),
-        epsilon=weight.new_tensor(math.sqrt(parts.eps) * scale),
+        epsilon=epsilon,
         cache=weight.new_empty(len(parts.layers), 2, len(pad_B), parts.kv_heads, columns, parts.head_dim),
         pad_B=pad_B,
         cos_TE=cos_TE,
         sin_TE=sin_TE,
         hidden_BT=hidden_BT,
-        biases=[_together(layer.biases) for layer in parts.layers],
+        biases=biases,
+        first_VX=first_VX,
     )
+
+
+def _outs(flat_NX: torch.Tensor, parts: Parts) -> list[torch.Tensor]:
+    """Views of queries, keys and values in what holds them together."""
+    heads, kv_heads, size = parts.heads, parts.kv_heads, parts.head_dim
+    edges = (0, heads * size, (heads + kv_heads) * size, (heads + 2 * kv_heads) * size)
+    return [flat_NX[:, low:high] for low, high in itertools.pairwise(edges)]
+
+
+def _read(
+    x_ND: torch.Tensor,
+    layer: _Layer,
+    epsilon: torch.Tensor,
+    bias: torch.Tensor | None,
+    flat_NX: torch.Tensor,
+    outs: Sequence[torch.Tensor],
+) -> None:
+    """Write queries, keys and values of a layer, not rotated, given `_outs` of where they go."""
+    normed = _rms_norm(x_ND, layer.norm_D, epsilon)
+    for out, weight in zip(outs, (layer.query, layer.key, layer.value), strict=True):
+        torch.mm(normed, weight, out=out)
+    if bias is not None:
+        flat_NX.add_(bias)
 
 
 def _together(biases: tuple[torch.Tensor | None, ...]) -> torch.Tensor | None:

@@ -6,8 +6,8 @@ tokens, see rows on lines of equal length. Between the matrix products stand two
 as these products leave little to gain but in the passes over memory that surround them. What the last layer makes of a
 token that nobody asks for is not computed.
 
-Axes: N token, U token that is there once, M token asked for, R row, T place on a line, D hidden, H query head, K
-key-value head, E head size.
+Axes: N token, U token that is there once, W entry of the vocabulary that occurs, M token asked for, R row, T place on
+a line, D hidden, H query head, K key-value head, E head size.
 """
 
 import itertools
@@ -50,17 +50,20 @@ def states(
     """
     cos, sin = parts.rotation(lines.longest)
     cos, sin = cos[lines.position_U, None], sin[lines.position_U, None]
-    x = F.embedding(ids_N[lines.place_U], parts.embedding_VD)
+    known_W, kind_U = ids_N[lines.place_U].unique(return_inverse=True)
+    known = F.embedding(known_W, parts.embedding_VD)
+    x = known.index_select(0, kind_U)
     for number, layer in enumerate(parts.layers):
-        turned = _Read.apply(
-            x, layer.norm_D, layer.query, layer.key, layer.value, *layer.biases, cos, sin, parts.heads, parts.eps
-        )
+        weights = (layer.norm_D, layer.query, layer.key, layer.value, *layer.biases)
+        # Before anything was attended to, equal tokens are equal.
+        given, kind = (x, None) if number else (known, kind_U)
+        turned = _Read.apply(given, *weights, cos, sin, parts.heads, parts.eps, kind)
         turned = cast(torch.Tensor, turned)
         attended = None if keep is None else keep(number, turned)
         last = number + 1 == len(parts.layers)
         wanted_U = lines.token_N[wanted_M]
         if attended is None:
-            attended = lines.attend(turned, parts.heads, parts.kv_heads)
+            attended = lines.attend(turned, parts.heads, parts.kv_heads, wanted_U if last else None)
             attended = attended.index_select(0, wanted_U) if last else attended
         x = x.index_select(0, wanted_U) if last else x
         x = torch.addmm(x, attended, layer.out)
@@ -92,7 +95,7 @@ class Lines:
         self.longest = max(lengths)
         self.shapes: list[tuple[int, int]] = []
         """Rows and places of each group."""
-        self._blocks: dict[int, list[_Block]] = {}
+        self._blocks: dict[tuple[int, int], list[_Block]] = {}
         self._layout: _Layout | None = None
         starts = list(itertools.accumulate(lengths, initial=0))
         self._token_S: list[npt.NDArray[np.int64]] = []
@@ -113,13 +116,22 @@ class Lines:
         self.place_U = torch.from_numpy(place_U).to(device)
         self.position_U = torch.from_numpy(position_U).to(device)
 
-    def attend(self, turned: torch.Tensor, heads: int, kv_heads: int) -> torch.Tensor:
-        """Causal attention within rows: from queries, keys and values [U, H + 2 K, E] to [U, H E]."""
+    def attend(
+        self, turned: torch.Tensor, heads: int, kv_heads: int, wanted_M: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Causal attention within rows: from queries, keys and values [U, H + 2 K, E] to [U, H E].
+
+        Args:
+            wanted_M: long; the tokens that will be looked at; what stands for others means nothing. None: all.
+        """
         if self._layout is None:
             self._layout = self._lay(len(turned), heads, kv_heads, turned.device)
         layout = self._layout
         if self.longest <= SHORT:
-            blocks = [self._blocks_of(places, heads // kv_heads, turned) for _, places in self.shapes]
+            blocks = [
+                self._blocks_of(first, places, heads // kv_heads, turned)
+                for first, (_, places) in zip(self._first_of(wanted_M), self.shapes, strict=True)
+            ]
             return cast(torch.Tensor, _Attend.apply(turned, layout, blocks))
         laid, found = turned.flatten(0, 1).index_select(0, layout.lay), []
         for group in layout.groups:
@@ -173,10 +185,18 @@ class Lines:
         found = np.concatenate(moved), slot_Q.ravel(), taken, back.ravel(), token_X[second_X], slot_XK[second_X].ravel()
         return _Layout(groups, heads, kv_heads, *(torch.from_numpy(index).to(device) for index in found))
 
-    def _blocks_of(self, places: int, group: int, like: torch.Tensor) -> list[_Block]:
-        if places not in self._blocks:
-            self._blocks[places] = _blocks(places, group, like)
-        return self._blocks[places]
+    def _first_of(self, wanted_M: torch.Tensor | None) -> list[int]:
+        """Of each group, the first place on its lines at which a token is wanted."""
+        if wanted_M is None:
+            return [0] * len(self.shapes)
+        wanted_U = np.zeros(len(self.place_U), np.bool_)
+        wanted_U[wanted_M.cpu().numpy()] = True
+        return [int(wanted_U[token_RT].any(0).argmax()) for token_RT in self._token_S]
+
+    def _blocks_of(self, first: int, places: int, group: int, like: torch.Tensor) -> list[_Block]:
+        if (first, places) not in self._blocks:
+            self._blocks[first, places] = _blocks(first, places, group, like)
+        return self._blocks[first, places]
 
 
 class _Group(NamedTuple):
@@ -279,6 +299,7 @@ class _Attend(torch.autograd.Function):
         for group, own in zip(layout.groups, ctx.blocks, strict=True):
             (query, key, value), (back_query, back_key, back_value) = group.of(laid), group.of(back)
             of_group = grad[group.query].view_as(query)
+            back_query[:, : own[-1].queries.start] = 0
             for (queries, seen, _), probs in zip(own, itertools.islice(probs_of, len(own)), strict=True):
                 of = of_group[:, queries]
                 slope = torch.bmm(of, value[:, :seen].transpose(1, 2))
@@ -289,8 +310,9 @@ class _Attend(torch.autograd.Function):
                     torch.bmm(probs.transpose(1, 2), of, out=back_value)
                     torch.baddbmm(unused, turned, asked, beta=0, alpha=ctx.scale, out=back_key)
                 else:
-                    back_value[:, :seen].baddbmm_(probs.transpose(1, 2), of)
-                    back_key[:, :seen].baddbmm_(turned, asked, alpha=ctx.scale)
+                    # Written into part of a line, batched products would be made one by one.
+                    back_value[:, :seen].add_(torch.bmm(probs.transpose(1, 2), of))
+                    back_key[:, :seen].add_(torch.bmm(turned, asked), alpha=ctx.scale)
         found = back.index_select(0, layout.back).view(-1, layout.heads + 2 * layout.kv_heads, size)
         if len(layout.other_token):
             first, many = len(layout.taken), len(layout.taken) // layout.heads * layout.kv_heads
@@ -302,10 +324,10 @@ class _Attend(torch.autograd.Function):
         return found, None, None
 
 
-def _blocks(places: int, group: int, like: torch.Tensor) -> list[_Block]:
-    """The blocks of a line, the last first: it sees all places."""
-    count = max(1, round(places / BLOCK))
-    edges = [places * i // count for i in range(count + 1)]
+def _blocks(start: int, places: int, group: int, like: torch.Tensor) -> list[_Block]:
+    """The blocks of a line from a place on, the last first: it sees all places."""
+    count = max(1, round((places - start) / BLOCK))
+    edges = [start + (places - start) * i // count for i in range(count + 1)]
     found = []
     for first, last in itertools.pairwise(edges):
         at = torch.arange(first, last, device=like.device).repeat_interleave(group)
@@ -316,7 +338,10 @@ def _blocks(places: int, group: int, like: torch.Tensor) -> list[_Block]:
 
 
 class _Read(torch.autograd.Function):
-    """Norm, then queries, keys and values [N, H + 2 K, E], the first two rotated."""
+    """Norm, then queries, keys and values [N, H + 2 K, E], the first two rotated.
+
+    With `kind_N` (long), x holds what occurs and this says which of it every token is.
+    """
 
     @staticmethod
     def forward(
@@ -333,6 +358,7 @@ class _Read(torch.autograd.Function):
         sin: torch.Tensor,
         heads: int,
         eps: float,
+        kind_N: torch.Tensor | None,
     ) -> torch.Tensor:
         scale, normed = _norm(x, norm_D, eps)
         size = cos.shape[-1]
@@ -340,8 +366,11 @@ class _Read(torch.autograd.Function):
         found = x.new_empty(len(x), sum(weight.shape[1] for weight in weights) // size, size)
         for out, weight, bias in zip(_columns(found, weights), weights, biases, strict=True):
             torch.mm(normed, weight, out=out) if bias is None else torch.addmm(bias, normed, weight, out=out)
+        if kind_N is not None:
+            found = found.index_select(0, kind_N)
         turned = found[:, : heads + key.shape[1] // size]
         torch.addcmul(turned * cos, turned.roll(size // 2, -1), sin, out=turned)
+        ctx.kind_N = kind_N
         ctx.save_for_backward(x, norm_D, *weights, cos, sin, scale, normed)
         return found
 
@@ -357,13 +386,15 @@ class _Read(torch.autograd.Function):
         # A rotation turned back: its sines change their sign.
         torch.addcmul(turned * cos, turned.roll(size // 2, -1), sin, value=-1, out=back[:, :edge])
         back[:, edge:] = grad[:, edge:]
+        if ctx.kind_N is not None:
+            back = back.new_zeros(len(x), *back.shape[1:]).index_add_(0, ctx.kind_N, back)
         parts = _columns(back, weights)
         products = [_outer(part, normed) if needed else None for part, needed in zip(parts, needs[2:5], strict=True)]
         sums = [part.sum(0) if needed else None for part, needed in zip(parts, needs[5:8], strict=True)]
         grad_normed = parts[0] @ query.t()
         grad_normed.addmm_(parts[1], key.t()).addmm_(parts[2], value.t())
         grad_x, grad_norm = _norm_backward(grad_normed, x, norm_D, scale, needs[1])
-        return grad_x, grad_norm, *products, *sums, None, None, None, None
+        return grad_x, grad_norm, *products, *sums, None, None, None, None, None
 
 
 class _Mlp(torch.autograd.Function):
@@ -375,19 +406,22 @@ class _Mlp(torch.autograd.Function):
     ) -> torch.Tensor:
         scale, normed = _norm(x, norm_D, eps)
         gated, upped = normed @ gate, normed @ up
-        active = F.silu(gated)
-        ctx.save_for_backward(x, norm_D, gate, up, down, scale, normed, gated, upped, active)
+        # Not silu: its derivative would raise e to the same powers once more.
+        share = torch.sigmoid(gated)
+        active = gated.mul_(share)
+        ctx.save_for_backward(x, norm_D, gate, up, down, scale, normed, share, upped, active)
         return torch.addmm(x, active * upped, down)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        x, norm_D, gate, up, down, scale, normed, gated, upped, active = ctx.saved_tensors
+        x, norm_D, gate, up, down, scale, normed, share, upped, active = ctx.saved_tensors
         _, needs_norm, needs_gate, needs_up, needs_down, _ = ctx.needs_input_grad
         grad_inner = grad @ down.t()
         grad_down = _outer(grad, active * upped) if needs_down else None
         grad_upped = active * grad_inner
-        grad_gated = torch.ops.aten.silu_backward(grad_inner.mul_(upped), gated)
+        # s + g s (1 - s), where g s is what is active.
+        grad_gated = torch.addcmul(active, active, share, value=-1).add_(share).mul_(grad_inner.mul_(upped))
         grad_gate = _outer(grad_gated, normed) if needs_gate else None
         grad_up = _outer(grad_upped, normed) if needs_up else None
         grad_normed = (grad_gated @ gate.t()).addmm_(grad_upped, up.t())

@@ -17,6 +17,7 @@ from stillroom.errors import CheckpointError, UserError
 from stillroom.io import read_json
 from stillroom.models.llama import Parts, known_parts
 from stillroom.models.llama_states import Lines, states
+from stillroom.models.memory import keep_memory
 from stillroom.seeds import digest
 from stillroom.types import Noun
 
@@ -179,6 +180,7 @@ def load_part(
     chat_template: Path | None = None,
 ) -> Policy:
     """As `load_policy`, but the weights that lie in the folder alone, also where it names a sum they are a part of."""
+    keep_memory()
     _check_device(device)
     folder = Path(source)
     if folder.exists():

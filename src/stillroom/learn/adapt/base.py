@@ -170,15 +170,19 @@ class DenseMoving:
     @torch.no_grad()
     def _change(self, lr: float) -> float:
         """Norm of Adam's part of the last update, from the moments: a copy of the weights would double the memory."""
-        (first, second), norms = self._settings.betas, []
-        for state in (self._optimizer.state.get(parameter) for _, parameter in self._named):
-            if state:
-                step = float(state["step"])
-                bias = math.sqrt(1 - second**step)
-                # lr * m_hat / (sqrt(v_hat) + eps) with both bias corrections drawn together.
-                update = state["exp_avg"] / state["exp_avg_sq"].sqrt().add_(self._settings.eps * bias)
-                norms.append(torch.linalg.vector_norm(update) * (lr * bias / (1 - first**step)))
-        return float(torch.linalg.vector_norm(torch.stack(norms))) if norms else 0.0
+        first, second = self._settings.betas
+        states = [state for _, parameter in self._named if (state := self._optimizer.state.get(parameter))]
+        if not states:
+            return 0.0
+        # lr * m_hat / (sqrt(v_hat) + eps) with both bias corrections drawn together.
+        biases = [math.sqrt(1 - second ** float(state["step"])) for state in states]
+        updates = torch._foreach_sqrt([state["exp_avg_sq"] for state in states])
+        torch._foreach_add_(updates, [self._settings.eps * bias for bias in biases])
+        torch._foreach_reciprocal_(updates)
+        torch._foreach_mul_(updates, [state["exp_avg"] for state in states])
+        scales = [lr * bias / (1 - first ** float(state["step"])) for bias, state in zip(biases, states, strict=True)]
+        norms = torch.stack(torch._foreach_norm(updates))
+        return float(torch.linalg.vector_norm(norms * norms.new_tensor(scales)))
 
     def tensors(self) -> dict[str, torch.Tensor]:
         found = dict[str, torch.Tensor]()
