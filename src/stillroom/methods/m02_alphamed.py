@@ -134,7 +134,7 @@ experiment = Experiment(
     teacher="program",
     student="proxy:vignettes-0.4m",
     params=SamplingParams(max_new_tokens=64),
-    presets={"smoke": _setup(24, 3, 3, 2, 8), "proxy": _setup(480, 100, 40, 30, 64)},
+    presets={"smoke": _setup(24, 3, 3, 2, 8), "proxy": _setup(480, 300, 40, 30, 64)},
     default_arms=("base", "letter-sft", "chain-sft", "rl", "rl-maybe"),
     contrasts=(
         beats("rl", "letter-sft", "RL on letters beats fine-tuning on letters", metric="hard:accuracy"),
