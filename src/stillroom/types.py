@@ -80,6 +80,19 @@ class Usage(Noun):
     calls: int = 0
     cost_usd: float | None = None
     """None when no price is known; never guessed."""
+    peak_context: int | None = None
+    """Most tokens, read and written, that a model had before it in one call."""
+    flops: float | None = None
+    """Floating-point operations of all calls, attention included; None when the model is not here to be counted."""
+    cache_bytes: int | None = None
+    """Most bytes of keys and values that one call kept."""
+
+
+class Call(Noun):
+    """One call of a model, in tokens: its context grows from `prompt_tokens` by `completion_tokens`."""
+
+    prompt_tokens: int
+    completion_tokens: int
 
 
 class Response(Noun):
@@ -102,6 +115,10 @@ class Response(Noun):
     """Annotations that a programmatic sampler knows for certain: steps, injected errors."""
     near_ties: int = 0
     """Draws so close to an edge that another batching could have gone the other way."""
+    calls: tuple[Call, ...] = ()
+    """Of a strategy: every call that it made, in order; empty where `usage` says it all."""
+    meta: dict[str, JsonValue] = Field(default_factory=dict)
+    """What else a strategy tells: why it stopped, how votes fell. A trace takes it over."""
 
 
 class Verdict(Noun):

@@ -1,6 +1,6 @@
 """Experiments: arms that go on from others or train nothing, further measurements, and contrasts that find them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,11 @@ from stillroom.learn.adapt.base import Freeze
 from stillroom.learn.adapt.lora import LoRA
 from stillroom.learn.objectives.contrast import DPO
 from stillroom.learn.training import TrainConfig
-from stillroom.samplers.base import SamplingParams
+from stillroom.samplers.base import Prompt, Sampler, SamplingParams
 from stillroom.synth.rejection import FixedTrials
 from stillroom.tasks.base import Style
-from stillroom.types import Trace
+from stillroom.traces import store
+from stillroom.types import Call, Response, Trace, Usage
 
 RATES = (1e-3, 5e-3)
 
@@ -49,12 +50,31 @@ def frozen(still: Still) -> Path:
     return still.fine_tune(traces, adapt=Freeze(train=("*.mlp.*",)), train=TrainConfig(steps=1, batch_size=2))
 
 
-ARMS: dict[str, Callable[[Still], Path]] = {
+class Twice:
+    """A way to answer: two calls for every response, the second of which counts."""
+
+    id = "twice"
+
+    def __init__(self, sampler: Sampler) -> None:
+        self.sampler = sampler
+
+    def sample(self, prompts: Sequence[Prompt], params: SamplingParams) -> list[list[Response]]:
+        found = self.sampler.sample(prompts, params)
+        for_each = [Usage(prompt_tokens=1, completion_tokens=2, calls=2, peak_context=4000, flops=5.0)] * len(found)
+        calls = (Call(prompt_tokens=1, completion_tokens=0), Call(prompt_tokens=3998, completion_tokens=2))
+        return [
+            [r.model_copy(update={"usage": usage, "calls": calls, "meta": {"stop": "final"}}) for r in responses]
+            for usage, responses in zip(for_each, found, strict=True)
+        ]
+
+
+ARMS: dict[str, Callable[[Still], Path | Sampler]] = {
     "base": lambda still: Path(still.student),
     "sft": sft,
     "dpo": dpo,
     "dpo-lora": dpo_lora,
     "frozen": frozen,
+    "twice": lambda still: Twice(still.local(still.student)),
 }
 
 
@@ -87,6 +107,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Experiment:
             saves("dpo", "base", "tokens", by=0.1),
             beats("dpo", "base", "another task", metric="other:accuracy"),
             beats("dpo", "dpo-lora", "at one rate", at_lr=5e-3),
+            saves("base", "twice", "context", metric="peak_context", by=0.1),
         ),
         gates=lambda still, scores: [],
     )
@@ -128,8 +149,15 @@ def test_every_arm_says_what_it_trained(finished: Any) -> None:
 
 def test_every_measurement_finds_its_contrast(finished: Any) -> None:
     result, folder = finished
-    assert [found.metric for found in result.claims] == ["accuracy", "solved", "tokens", "other:accuracy", "accuracy"]
-    assert [found.n for found in result.claims] == [4, 4, 4, 5, 3]
+    assert [found.metric for found in result.claims] == [
+        "accuracy",
+        "solved",
+        "tokens",
+        "other:accuracy",
+        "accuracy",
+        "peak_context",
+    ]
+    assert [found.n for found in result.claims] == [4, 4, 4, 5, 3, 4]
     arms = result.seeds[0].arms
     assert arms["base"].score.accuracy.n == 8
     assert arms["base"].score.solved is not None
@@ -140,11 +168,29 @@ def test_every_measurement_finds_its_contrast(finished: Any) -> None:
     assert {"dpo", "dpo (other)"} <= {arm["name"] for arm in shown}
 
 
+def test_a_way_to_answer_is_measured_like_a_model_with_its_exact_cost(finished: Any) -> None:
+    result, folder = finished
+    base, twice = (result.seeds[0].arms[name] for name in ("base", "twice"))
+    assert (twice.lr, twice.updates, base.score.calls, twice.score.calls) == (None, 0, 1, 2)
+    assert (twice.score.peak_context.mean, twice.score.peak_context.max, twice.score.flops) == (4000, 4000, 5.0)
+    assert (twice.score.stops, base.score.stops) == ({"final": 8}, {})
+    saved = result.claims[-1]
+    assert saved.effect == pytest.approx(1 - base.score.peak_context.mean / 4000)
+    assert saved.verdict == "supported"
+    kept = store.read(folder / "seed-0" / "evals" / "twice.parquet")
+    assert {str(trace.meta["calls"]) for trace in kept} == {"[[1, 0], [3998, 2]]"}
+    assert {trace.usage.peak_context for trace in kept} == {None}
+    alone = store.read(folder / "seed-0" / "evals" / "base.parquet")
+    for trace in alone:
+        assert trace.meta["peak_context"] == trace.usage.prompt_tokens + trace.usage.completion_tokens
+        assert "calls" not in trace.meta
+
+
 def test_what_is_published_holds_it_all(finished: Any, page: Experiment) -> None:
     claim = claim_file(finished[1], page)
     assert set(claim["arms"]) == set(ARMS)
     assert {"measures", "training", "alarms", "account", "trials"} <= claim["arms"]["dpo"][0].keys()
-    assert [found["at_lr"] for found in claim["claims"]] == [None, None, None, None, 5e-3]
+    assert [found["at_lr"] for found in claim["claims"]] == [None, None, None, None, 5e-3, None]
 
 
 def test_training_from_a_checkpoint_starts_where_that_ended(finished: Any) -> None:

@@ -1,6 +1,7 @@
 """Measuring a model on held-out problems: accuracy with its interval, by level, tokens per answer, format failures."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,6 +29,13 @@ class TokenStats(Noun):
     mean: float | None
     p50: float | None = None
     p90: float | None = None
+
+
+class Peak(Noun):
+    """Of what a model had before it at once, over answers."""
+
+    mean: float
+    max: int
 
 
 class Measure(Noun):
@@ -58,6 +66,14 @@ class ArmScore(Noun):
     """Problems with at least one right answer (pass@n for n answers each); None with one answer per problem."""
     by_level: dict[str, Estimate]
     tokens: TokenStats
+    calls: float | None = None
+    """Of a model, mean per answer; None without answers."""
+    peak_context: Peak | None = None
+    """Most tokens, read and written, that a model had before it in one call; None unless known of every answer."""
+    flops: float | None = None
+    """Mean operations per answer, attention included; None unless known of every answer."""
+    stops: dict[str, int] = Field(default_factory=dict)
+    """Why strategies stopped, counted; empty where a single call answers."""
     truncated: float
     format_failures: float
     """Share of answers from which the verifier could extract nothing, or whose thought never closes."""
@@ -124,6 +140,7 @@ def score(name: str, traces: Sequence[Trace], problems: Sequence[Problem]) -> Ar
     lengths = np.array([t.usage.completion_tokens for t in judged], dtype=float)
     lengths = lengths[lengths > 0]
     broken = sum(1 for trace in judged if _format_failed(trace))
+    peaks, flops = (_known(judged, name) for name in ("peak_context", "flops"))
     return ArmScore(
         name=name,
         accuracy=_share(judged),
@@ -134,6 +151,10 @@ def score(name: str, traces: Sequence[Trace], problems: Sequence[Problem]) -> Ar
         )
         if len(lengths)
         else TokenStats(mean=None),
+        calls=float(np.mean([t.usage.calls for t in judged])) if judged else None,
+        peak_context=Peak(mean=float(np.mean(peaks)), max=int(max(peaks))) if peaks else None,
+        flops=float(np.mean(flops)) if flops else None,
+        stops=dict(sorted(Counter(str(t.meta["stop"]) for t in judged if "stop" in t.meta).items())),
         truncated=sum(t.finish is Finish.LENGTH for t in judged) / max(1, len(judged)),
         format_failures=broken / max(1, len(judged)),
         unjudged=len(traces) - len(judged),
@@ -183,6 +204,12 @@ def question_stats(problems: Sequence[Problem]) -> dict[str, float]:
         "level": float(np.mean([problem.level for problem in problems])),
         "mislabelled": float(np.mean([bool(problem.meta.get("mislabelled")) for problem in problems])),
     }
+
+
+def _known(traces: Sequence[Trace], name: str) -> list[float]:
+    """A number of every trace's `meta`; empty unless all have it."""
+    found = [trace.meta.get(name) for trace in traces]
+    return [float(n) for n in found if isinstance(n, int | float)] if None not in found else []
 
 
 def _as_int(value: Any) -> int:

@@ -24,7 +24,7 @@ from stillroom.lab.run import Run
 from stillroom.lab.still import Progress, Still, no_progress
 from stillroom.learn.training import TrainConfig
 from stillroom.models.policy import load_policy, resolve_student
-from stillroom.samplers.base import SamplingParams
+from stillroom.samplers.base import Sampler, SamplingParams
 from stillroom.samplers.local import LocalSampler
 from stillroom.samplers.program import ProgramSampler
 from stillroom.tasks import load_task
@@ -70,8 +70,9 @@ def pass_rate_gate(traces: Sequence[Trace], level: int, low: float, high: float)
 class Setup:
     """One size of an experiment."""
 
-    arms: Mapping[str, Callable[[Still], Path]]
-    """Name → recipe; they differ in one thing."""
+    arms: Mapping[str, Callable[[Still], Path | Sampler]]
+    """Name → recipe, which returns a model or a way to answer (a sampler made of samplers); they differ in one
+    thing."""
     problems: int
     eval_problems: int
     dev_problems: int
@@ -265,7 +266,7 @@ def _seed(home: str, preset: str, arms: Sequence[str], seed: int, folder: str) -
 
 def _arm(run: Run, still: Still, setup: Setup, arm: str) -> ArmResult:
     """Run one arm, or read back what it left, and measure it."""
-    model = setup.arms[arm](still)
+    model = setup.arms[arm](still)  # or a way to answer
     found = still.measure(model, name=arm, how=setup.measure)
     further = {how.name: still.measure(model, name=f"{arm}.{how.name}", how=how) for how in setup.measures}
     trained = run.result_of(f"train:{arm}") or {}
@@ -346,6 +347,7 @@ def _outcomes(folder: Path, contrast: Contrast, arm: str) -> Outcomes:
         "accuracy": pl.col("correct").mean(),
         "solved": pl.col("correct").any().cast(pl.Float64),
         "tokens": pl.col("completion_tokens").mean(),
+        "peak_context": pl.col("peak_context").mean(),
     }
     if metric not in column:
         raise unknown_name("metric", metric, column)
@@ -355,8 +357,10 @@ def _outcomes(folder: Path, contrast: Contrast, arm: str) -> Outcomes:
             f"contrast {contrast.text!r} compares {contrast.metric!r} of {name!r}, which was not measured; an "
             "experiment declares further measurements and learning-rate trials in its Setup"
         )
-    judged = store.scan(path).select("problem_id", "level", "correct", "completion_tokens").drop_nulls("correct")
-    frame = judged.group_by("problem_id").agg(pl.col("level").first(), column[metric].alias("value")).collect()
+    peak = pl.col("meta").str.json_path_match("$.peak_context").cast(pl.Float64).alias("peak_context")
+    found = store.scan(path).select("problem_id", "level", "correct", "completion_tokens", peak)
+    by_problem = found.drop_nulls("correct").group_by("problem_id")
+    frame = by_problem.agg(pl.col("level").first(), column[metric].alias("value")).drop_nulls("value").collect()
     return Outcomes(
         values=dict(frame.select("problem_id", "value").iter_rows()),
         level=dict(frame.select("problem_id", "level").iter_rows()),

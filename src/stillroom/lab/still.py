@@ -413,14 +413,14 @@ class Still:
 
     def measure(
         self,
-        model: str | Path,
+        model: str | Path | Sampler,
         *,
         name: str,
         problems: Sequence[Problem] | None = None,
         max_new_tokens: int | None = None,
         how: Measure = Measure(),
     ) -> ArmScore:
-        """Evaluate a checkpoint, greedily on the test problems unless told otherwise; traces go to
+        """Evaluate a checkpoint or a way to answer, greedily on the test problems unless told otherwise; traces go to
         ``evals/NAME.parquet``."""
         task = self.task if how.task is None else load_task(how.task)
         chosen = self.test if problems is None else problems
@@ -434,7 +434,7 @@ class Still:
                 traces = evaluate(
                     task,
                     chosen,
-                    self.local(model),
+                    self.local(model) if isinstance(model, str | Path) else model,
                     self.chat_format,
                     max_new_tokens=max_new_tokens or self.params.max_new_tokens,
                     temperature=how.temperature,

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from stillroom.chat import render_chat
+from stillroom.models.costs import costs_of
 from stillroom.models.decoding import Decoding, prefill
 from stillroom.models.policy import Policy, require_prompt_fits
 from stillroom.models.prefixes import Prefixes
@@ -105,6 +106,7 @@ class LocalSampler:
         self._vocabulary: Vocabulary | None = None
         """Made when something needs it."""
         self._encoded = lru_cache(PROMPTS)(self._encode)
+        self._costs = costs_of(policy)
 
     @property
     def id(self) -> str:
@@ -281,10 +283,21 @@ class LocalSampler:
                 logp_policy=tuple(logps[at][:length]),
                 raw_logits=tuple(raws[at][:length]) if params.raw_logits else None,
                 tokenizer=self.policy.fingerprint,
-                usage=Usage(prompt_tokens=len(encoded[row.prompt]), completion_tokens=length, calls=1),
+                usage=self._usage(len(encoded[row.prompt]), length),
                 seed=row.seed,
                 near_ties=ties[at],
             )
+
+    def _usage(self, prompt: int, completion: int) -> Usage:
+        known = self._costs
+        return Usage(
+            prompt_tokens=prompt,
+            completion_tokens=completion,
+            calls=1,
+            peak_context=prompt + completion,
+            flops=known.flops(prompt + completion) if known else None,
+            cache_bytes=known.cache_bytes(prompt + completion) if known else None,
+        )
 
     def _text(self, ids: list[int], stop: tuple[str, ...], *, stopped: bool) -> str:
         kept = [token for token in ids if token not in self.policy.stop_ids]

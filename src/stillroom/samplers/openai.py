@@ -281,7 +281,10 @@ class OpenAISampler:
 
     def _accept(self, answer: Answer, request: Request, attempt: int) -> tuple[Response, Charge]:
         prompt_tokens, completion_tokens = answer.prompt_tokens, answer.completion_tokens
-        if prompt_tokens is None or completion_tokens is None:
+        peak = None
+        if prompt_tokens is not None and completion_tokens is not None:
+            peak = prompt_tokens + completion_tokens
+        else:
             self.counts["usage unknown"] += 1
             prompt_tokens, completion_tokens = max_prompt_tokens(request), request.max_new_tokens
         cost = charge(prompt_tokens, completion_tokens, self._price)
@@ -290,6 +293,7 @@ class OpenAISampler:
             completion_tokens=completion_tokens,
             calls=attempt,
             cost_usd=None if cost.nano_usd is None else cost.nano_usd / 1e9,
+            peak_context=peak,
         )
         return Response(text=answer.text, finish=answer.finish, usage=usage, seed=request.seed), cost
 

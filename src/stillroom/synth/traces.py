@@ -13,6 +13,24 @@ def recorded(params: SamplingParams) -> dict[str, JsonValue]:
     return params.model_dump(mode="json", exclude={"n", "raw_logits"}, exclude_none=True)
 
 
+DETAILS = ("peak_context", "flops", "cache_bytes")
+"""What `Usage` knows beyond a trace's columns; a trace keeps it in `meta`."""
+
+
+def told(response: Response) -> dict[str, JsonValue]:
+    """What a trace's `meta` keeps of a response: near ties, the exact cost, its calls as pairs of prompt and completion
+    tokens, and what a strategy told; nothing that is unknown."""
+    found: dict[str, JsonValue] = dict(response.meta)
+    if response.near_ties:
+        found["near_ties"] = response.near_ties
+    for name in DETAILS:
+        if (value := getattr(response.usage, name)) is not None:
+            found[name] = value
+    if response.calls:
+        found["calls"] = [[call.prompt_tokens, call.completion_tokens] for call in response.calls]
+    return found
+
+
 def make_trace(
     task: Task,
     problem: Problem,
@@ -57,8 +75,8 @@ def make_trace(
         index=index,
         finish=response.finish,
         verdict=verdict,
-        usage=response.usage,
+        usage=response.usage.model_copy(update=dict.fromkeys(DETAILS)),
         level=problem.level,
         spans=response.spans,
-        meta={"near_ties": response.near_ties} if response.near_ties else {},
+        meta=told(response),
     )
