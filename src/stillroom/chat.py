@@ -1,7 +1,8 @@
 """Chat formats as data, and the one road from a conversation to trained tokens.
 
-Two things live here. A `ChatFormat` says how a thought and an answer are written inside an assistant turn, and how to
-read them back from whatever a model wrote. `tokenise` turns the taught segments of a trace into token ids and loss
+Three things live here. A `ChatFormat` says how a thought and an answer are written inside an assistant turn, and how to
+read them back from whatever a model wrote. *Rounds* are thoughts in bounded pieces: each ends in a summary, which opens
+the next. `tokenise` turns the taught segments of a trace into token ids and loss
 weights: it renders the conversation through the tokenizer's own chat template, finds every segment by its characters,
 and trains a token only when all of it lies inside a weighted segment. No mask is ever read back from a rendered string,
 and a template that rewrites what it is given (for example by dropping earlier thoughts) is refused.
@@ -118,6 +119,61 @@ def parse(text: str, think_open: str = "<think>", think_close: str = "</think>")
     thought = text[min(start + len(think_open), end) : end]
     clean = opens == closes == 1
     return Parsed(thought, answer, ParseStatus.OK if clean else ParseStatus.NESTED)
+
+
+_MARKS = re.compile(r"<(?=/?(?:think|summary|history)>)", re.IGNORECASE)
+"""Where a mark of thoughts or rounds begins."""
+
+
+def holds_marks(text: str) -> bool:
+    """Whether a text could be taken for a thought, a summary or a history."""
+    return _MARKS.search(text) is not None
+
+
+def without_marks(text: str) -> str:
+    """The text with ``<`` of every mark written as ``&lt;``, so that it is read as text.
+
+    >>> without_marks("a < b </summary>")
+    'a < b &lt;/summary>'
+    """
+    return _MARKS.sub("&lt;", text)
+
+
+def history(summary: str) -> str:
+    """What an assistant turn opens with when it goes on from a summary; it is given, never sampled or trained."""
+    return f"<history>\n{without_marks(summary)}\n</history>\n"
+
+
+def render_round(chat_format: ChatFormat, thought: str, summary: str) -> str:
+    """A round that is not the last: its thought and a summary of all that was found so far."""
+    return f"{chat_format.think_open}{thought}{chat_format.think_close}<summary>\n{summary}\n</summary>"
+
+
+class RoundStatus(StrEnum):
+    """What a round is by its marks."""
+
+    LAST = "last"
+    """No summary is opened: whatever answer there is, is here."""
+    SUMMARY = "summary"
+    BROKEN = "broken"
+    """A summary is opened and never closed, or is empty."""
+
+
+class ParsedRound(NamedTuple):
+    status: RoundStatus
+    summary: str
+    """Without white space at its ends; empty unless the status is ``summary``."""
+
+
+def parse_round(text: str, think_close: str = "</think>") -> ParsedRound:
+    """Read a round. Total; what stands before the last closed thought is no summary, and of several the last counts."""
+    said = text[text.rfind(think_close) + len(think_close) :] if think_close in text else text
+    start = said.rfind("<summary>")
+    if start < 0:
+        return ParsedRound(RoundStatus.LAST, "")
+    found, closed, _ = said[start + len("<summary>") :].partition("</summary>")
+    summary = found.strip()
+    return ParsedRound(RoundStatus.SUMMARY, summary) if closed and summary else ParsedRound(RoundStatus.BROKEN, "")
 
 
 _STEP_ENDS = {
