@@ -258,6 +258,23 @@ def reward_hack(
     _write(out, result, as_json, "; ".join(f"{r['reward']}: {r['alarms'] or 'no alarm'}" for r in result["runs"]))
 
 
+@app.command()
+def sandbox(
+    out: Out,
+    copies: Annotated[int, typer.Option(min=20, help="How many, of each state.")] = 200,
+    as_json: AsJson = False,
+) -> None:
+    """Time how long a copy of an interpreter's state takes to make, for states of several sizes.
+
+    Example: stillroom bench sandbox --out sandbox.json
+    """
+    from stillroom.bench.sandbox import measure
+
+    result = measure(copies)
+    shown = ", ".join(f"{state['megabytes']} MB {state['p95_ms']:.1f} ms" for state in result["states"])
+    _write(out, result, as_json, f"95 % of copies take less than: {shown} (bar {result['bar_ms']} ms)")
+
+
 def _write(out: Path, result: dict[str, Any], as_json: bool, line: str) -> None:
     from stillroom.cli.show import emit, emit_json
     from stillroom.io import write_json
