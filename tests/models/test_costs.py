@@ -21,8 +21,8 @@ def test_an_embedding_that_is_only_looked_up_costs_nothing() -> None:
     policy = llama_policy()
     known = costs_of(policy)
     assert known is not None
-    rows, width = policy.model.get_input_embeddings().weight.shape  # type: ignore[union-attr]
-    assert known.weights == (policy.num_parameters() - int(rows) * int(width),)  # type: ignore[arg-type]
+    rows, width = policy.model.get_input_embeddings().weight.shape
+    assert known.weights == (policy.num_parameters() - int(rows) * int(width),)
 
 
 def test_a_sum_of_models_costs_what_its_parts_cost() -> None:

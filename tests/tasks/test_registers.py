@@ -64,3 +64,16 @@ def test_an_error_spoils_only_what_uses_it() -> None:
         first = next((i for i, span in enumerate(solution.spans) if not span.data["correct"]), None)
         partly += first is not None and any(span.data["correct"] for span in solution.spans[first:])
     assert partly >= 5  # sound steps after an error do occur
+
+
+def test_with_numbers_as_operands_the_last_register_is_all_that_is_needed_to_go_on() -> None:
+    for problem in registers(high=12, distractors=0, operands="numbers").problems("train", 48, 0):
+        first, *folds = problem.meta["lines"]  # type: ignore[misc]
+        assert first[2] == ""
+        assert len(folds) == problem.level
+        before = first[0]
+        for name, left, _, right in folds:
+            assert left == before
+            assert right in "23456"
+            before = name
+        assert before == problem.meta["asked"]

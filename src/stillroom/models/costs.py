@@ -4,6 +4,9 @@ One text at a time, as if nothing were shared: a prompt that several answers hav
 """
 
 from dataclasses import dataclass
+from typing import cast
+
+import torch
 
 from stillroom.models.composite import SumPolicy
 from stillroom.models.policy import Policy
@@ -48,7 +51,7 @@ def _numbers(policy: Policy) -> tuple[int, int, int]:
     size = getattr(config, "head_dim", None) or config.hidden_size // heads
     kept = getattr(config, "num_key_value_heads", None) or heads
     weights = policy.num_parameters()
-    looked_up = model.get_input_embeddings().weight
+    looked_up = cast(torch.nn.Embedding, model.get_input_embeddings()).weight
     head = model.get_output_embeddings()
     if head is not None and head.weight is not looked_up:
         weights -= looked_up.numel()

@@ -7,7 +7,7 @@ with a span that says what it defines, what it uses and whether the answer needs
 from collections.abc import Callable
 from random import Random
 from string import ascii_lowercase
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from pydantic import JsonValue
 
@@ -43,8 +43,14 @@ class Line(NamedTuple):
     world="registers",
     levels=(1, 2, 3, 4, 5, 6),
 )
-def registers(modulus: int = 7, low: int = 1, high: int = 6, distractors: int = 2) -> Task:
+def registers(
+    modulus: int = 7, low: int = 1, high: int = 6, distractors: int = 2, operands: Literal["any", "numbers"] = "any"
+) -> Task:
     """Register folding with `low` to `high` needed folds and that many distractor lines.
+
+    Args:
+        operands: ``numbers``: every fold goes on from the one before with a number, so that the last register's name
+            and value are all that is needed to go on.
 
     Raises:
         UserError: `modulus` is not a prime from 5 to 97, or the levels or distractors are out of range.
@@ -58,7 +64,7 @@ def registers(modulus: int = 7, low: int = 1, high: int = 6, distractors: int = 
 
     def make(rng: Random, level: int) -> Problem:
         program = _Program(rng, modulus)
-        asked = program.fold_needed(level)
+        asked = program.fold_needed(level) if operands == "any" else program.fold_on(level)
         needed = {line.name for line in program.lines}
         for _ in range(distractors):
             program.add_distractor()
@@ -80,10 +86,11 @@ def registers(modulus: int = 7, low: int = 1, high: int = 6, distractors: int = 
         )
 
     levels = tuple(range(low, high + 1))
+    kind = "" if operands == "any" else f"-{operands}"
     return Task(
         name="registers",
         summary="labelled registers folded modulo a prime",
-        problems=procedural(f"registers-{modulus}-{distractors}", make, levels),
+        problems=procedural(f"registers-{modulus}-{distractors}{kind}", make, levels),
         verify=verify_exact,
         solve=solve,
         levels=levels,
@@ -151,6 +158,13 @@ class _Program:
             open_ends = [name for name in open_ends if name != right]
             open_ends.append(self._fold(len(self.lines), left, right))
         return open_ends[0]
+
+    def fold_on(self, folds: int) -> str:
+        """Write that many folds, each of the one before and a number; returns the last one's name."""
+        name = self._give(0)
+        for _ in range(folds):
+            name = self._fold(len(self.lines), name, str(self._rng.randrange(2, self._modulus)))
+        return name
 
     def add_distractor(self) -> None:
         """Insert a line that nothing needed uses, anywhere."""
