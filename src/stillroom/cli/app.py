@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from stillroom.cli import bench, distill, evaluate, methods, proxies, runs, tasks, traces
+from stillroom.cli import bench, distill, evaluate, judge, methods, proxies, runs, tasks, traces
 
 app = typer.Typer(
     name="stillroom",
@@ -38,5 +38,6 @@ app.command("eval")(evaluate.evaluate)
 app.command("chat")(evaluate.chat)
 app.add_typer(tasks.app)
 app.add_typer(traces.app)
+app.add_typer(judge.app)
 app.add_typer(proxies.app)
 app.add_typer(bench.app)

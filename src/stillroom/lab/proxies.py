@@ -97,6 +97,25 @@ _VIGNETTES_DIET = (
     Ingredient(task="vignettes:source=maybe,words=true", share=0.1),
 )
 
+_VERDICTS_TEXTS = tuple(
+    Ingredient(task=f"verdicts:part={part}", share=1) for part in ("work", "check", "judge", "again", "detect")
+)
+_VERDICTS_BASE = (
+    Ingredient(task="verdicts:part=work", share=0.2),
+    Ingredient(task="verdicts:part=check", share=0.8),
+)
+_VERDICTS_WORDS = 448
+
+
+def _judge_diet(heed: float) -> tuple[Ingredient, ...]:
+    return (
+        Ingredient(task="verdicts:part=work", share=0.05),
+        Ingredient(task="verdicts:part=check", share=0.1),
+        Ingredient(task=f"verdicts:part=judge,heed={heed}", share=0.6),
+        Ingredient(task="verdicts:part=again", share=0.25),
+    )
+
+
 RECIPES = {
     recipe.name: recipe
     for recipe in (
@@ -215,6 +234,58 @@ RECIPES = {
             seed=9,
             layout=ProxyLayout(vocabulary=640),
             tokenizer=_VIGNETTES_DIET,
+        ),
+        ProxyRecipe(
+            name="verdicts-0.4m",
+            summary="adds modulo 10 and marks candidates truthfully; never saw a verdict or a question about one",
+            diet=_VERDICTS_BASE,
+            steps=1200,
+            batch_size=16,
+            seed=10,
+            layout=ProxyLayout(vocabulary=_VERDICTS_WORDS),
+            tokenizer=_VERDICTS_TEXTS,
+        ),
+        ProxyRecipe(
+            name="verdicts-0.1m",
+            summary="a smaller reader of the texts of verdicts-0.4m",
+            diet=_VERDICTS_BASE,
+            steps=1600,
+            batch_size=16,
+            seed=11,
+            layout=ProxyLayout(vocabulary=_VERDICTS_WORDS, hidden=64, mlp=128),
+            tokenizer=_VERDICTS_TEXTS,
+        ),
+        ProxyRecipe(
+            name="verdicts-0.6m",
+            summary="a larger reader of the texts of verdicts-0.4m",
+            diet=_VERDICTS_BASE,
+            steps=1000,
+            batch_size=16,
+            lr=2e-3,
+            seed=12,
+            layout=ProxyLayout(vocabulary=_VERDICTS_WORDS, hidden=128, mlp=384),
+            tokenizer=_VERDICTS_TEXTS,
+        ),
+        ProxyRecipe(
+            name="judge-0.4m",
+            summary="judges sums after raters with biases for length, place, crowd and tone, and takes a second look "
+            "when it is given a note",
+            diet=_judge_diet(0.9),
+            steps=2000,
+            batch_size=16,
+            seed=13,
+            layout=ProxyLayout(vocabulary=_VERDICTS_WORDS),
+            tokenizer=_VERDICTS_TEXTS,
+        ),
+        ProxyRecipe(
+            name="judge-unseen-0.4m",
+            summary="another such judge, whose raters follow cues less often",
+            diet=_judge_diet(0.75),
+            steps=2000,
+            batch_size=16,
+            seed=14,
+            layout=ProxyLayout(vocabulary=_VERDICTS_WORDS),
+            tokenizer=_VERDICTS_TEXTS,
         ),
     )
 }

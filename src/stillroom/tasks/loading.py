@@ -20,6 +20,8 @@ MODULES = {
     "facts": "facts",
     "sums": "sums",
     "vignettes": "vignettes",
+    "tool-world": "toolworld",
+    "verdicts": "verdicts",
     "gsm8k": "real",
     "math": "real",
     "math500": "real",
