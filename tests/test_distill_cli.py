@@ -44,7 +44,7 @@ MISTAKES = [
     ("--task jsonl:sums.jsonl --field question=prompt --field answer=gold", "give another teacher: --teacher replay"),
     ("--task recorded", "give --teacher replay:FILE"),
     ("--layout gsm8k", "'arithmetic' has none"),
-    ("--method sfft", "core recipes: dpo, grpo, ppo, rft, sft, simpo"),
+    ("--method sfft", "core recipes: dpo, grpo, ppo, rft, sft, simpo, vote"),
     ("--method hft", "has no page yet"),
     ("--adapt lorra", "did you mean lora"),
     ("--format thnk", "did you mean think"),

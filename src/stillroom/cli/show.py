@@ -73,6 +73,27 @@ def arms_table(arms: Mapping[str, "ArmScore"]) -> str:
     return aligned(rows)
 
 
+def strategies_table(found: Mapping[str, "ArmScore"]) -> str:
+    """The accuracy–token curve as aligned text: a line per strategy, with what an answer cost."""
+    head = ["strategy", "accuracy", "95 % interval", "tokens", "calls", "peak context", "GFLOP", "stopped"]
+    rows = [head]
+    for name, score in found.items():
+        accuracy, peak = score.accuracy, score.peak_context
+        rows.append(
+            [
+                name,
+                _percent(accuracy.value),
+                "" if accuracy.low is None else f"{_percent(accuracy.low)} to {_percent(accuracy.high)}",
+                "" if score.tokens.mean is None else f"{score.tokens.mean:.0f}",
+                "" if score.calls is None else f"{score.calls:.1f}",
+                "" if peak is None else f"{peak.max}",
+                "" if score.flops is None else f"{score.flops / 1e9:.3g}",
+                ", ".join(f"{reason} {count}" for reason, count in score.stops.items()),
+            ]
+        )
+    return aligned(rows)
+
+
 def aligned(rows: list[list[str]]) -> str:
     """Columns padded to their widest cell; the first to the left, the others to the right."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]

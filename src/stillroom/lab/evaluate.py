@@ -1,18 +1,22 @@
 """Measuring a model on held-out problems: accuracy with its interval, by level, tokens per answer, format failures."""
 
 import math
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pydantic import Field
 
 from stillroom.chat import ChatFormat, ParseStatus, ask, parse
+from stillroom.io import write_json
 from stillroom.samplers.base import Prompt, Sampler, SamplingParams
 from stillroom.seeds import derive_seed
 from stillroom.synth.traces import make_trace
 from stillroom.tasks.base import Task, majority_baseline
+from stillroom.traces.store import write_shard
 from stillroom.types import Finish, Noun, Problem, Split, Trace
 
 
@@ -163,6 +167,26 @@ def score(name: str, traces: Sequence[Trace], problems: Sequence[Problem]) -> Ar
         chance_corrected=chance_corrected([_correct(t) for t in judged], _options(judged, problems)),
         stepwise=stepwise([t.taught[-1].text for t in judged]),
     )
+
+
+def write_evaluation(
+    folder: Path,
+    title: str,
+    task: str,
+    answers: Mapping[str, Sequence[Trace]],
+    scores: Mapping[str, ArmScore],
+) -> None:
+    """Write what was measured as a run folder that a report can be built from: answers and ``result.json``.
+
+    Args:
+        answers: name → traces; each name becomes a shard, and its traces' sampler.
+    """
+    for number, (name, traces) in enumerate(answers.items()):
+        stem = re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-.")
+        named = [t.model_copy(update={"id": f"{t.problem_id}#{name}#{t.index}", "sampler": name}) for t in traces]
+        write_shard(folder / "evals", f"{number:02d}-{stem}", named)
+    arms = [found.model_dump(mode="json") for found in scores.values()]
+    write_json(folder / "result.json", {"kind": "evaluation", "title": title, "task": task, "arms": arms})
 
 
 def chance_corrected(correct: Sequence[bool], options: Sequence[int]) -> float | None:

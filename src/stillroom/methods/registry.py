@@ -21,7 +21,7 @@ from stillroom.types import Noun
 if TYPE_CHECKING:
     from stillroom.lab.experiment import Experiment
 
-CORE_RECIPES = ("dpo", "grpo", "ppo", "rft", "sft", "simpo")
+CORE_RECIPES = ("dpo", "grpo", "ppo", "rft", "sft", "simpo", "vote")
 """Unnumbered recipes that everything is compared with; each is a module of this package under its own name."""
 
 _PACKAGE = Path(__file__).parent

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError
 
 from stillroom.errors import DataError, UserError
+from stillroom.report.sawtooth import Context, read_contexts
 from stillroom.report.views import TRACES, Shelf, TraceView, sample_views
 
 
@@ -49,6 +50,13 @@ class Tokens(Part):
     p90: Real = None
 
 
+class Peak(Part):
+    """Of what a model had before it at once, in tokens."""
+
+    mean: Real = None
+    max: Real = None
+
+
 class Arm(Part):
     """What one arm measured, in one seed if it says which."""
 
@@ -57,6 +65,9 @@ class Arm(Part):
     accuracy: Estimate = Estimate()
     by_level: dict[str, Estimate] = Field(default_factory=dict)
     tokens: Tokens = Tokens()
+    calls: Real = None
+    """Of a model, per answer."""
+    peak_context: Peak | None = None
     truncated: Real = None
     format_failures: Real = None
     unjudged: int | None = None
@@ -155,6 +166,8 @@ class ReportData:
     traces: tuple[TraceView, ...] = ()
     n_traces: int = 0
     """How many traces the run has; `traces` is a sample of them."""
+    contexts: tuple[Context, ...] = ()
+    """Of one problem and seed, arm by arm, where answers took several calls."""
     pass_rates: tuple[float, ...] = ()
     """Per problem: the share of its judged traces that are correct."""
     alarms: tuple[Alarm, ...] = ()
@@ -181,8 +194,10 @@ def load(run_folder: Path) -> ReportData:
     manifest = _json_object(folder / "manifest.json") if (folder / "manifest.json").exists() else {}
     config = folder / "config.yaml"
     curves, alarms, shelves = [], [], []
+    contexts: tuple[Context, ...] = ()
     # An experiment keeps each seed as a run folder of its own inside it.
     for part in [folder, *sorted(folder.glob("seed-*/"))]:
+        contexts = contexts or read_contexts(part)
         seed = "" if part == folder else part.name.removeprefix("seed-")
         found, raised = read_curves(part / "metrics.jsonl", seed)
         curves += found
@@ -198,6 +213,7 @@ def load(run_folder: Path) -> ReportData:
         manifest=manifest,
         traces=sample.views,
         n_traces=sample.total,
+        contexts=contexts,
         pass_rates=sample.pass_rates,
         alarms=tuple(alarms),
     )

@@ -123,10 +123,18 @@ def result_figures(data: ReportData) -> list[Figure]:
                 "Accuracy by level", series, "level", "accuracy", percent=True, marked=True, x_ticks=named
             )
             figures.append(Figure("Accuracy by level", svg, "", _legend(series)))
+    # A strategy in several sizes (vote:n=2, vote:n=4) is one curve.
+    families: dict[tuple[str, int | None], list[Arm]] = {}
+    for arm in sorted(measured, key=lambda arm: arm.tokens.mean or 0.0):
+        if arm.tokens.mean is not None:
+            families.setdefault((arm.name.partition(":")[0], arm.seed), []).append(arm)
     series = [
-        Series(arm.name, (_point(arm.tokens.mean, arm.accuracy),), colour[arm.name])
-        for arm in measured
-        if arm.tokens.mean is not None
+        Series(
+            family if len(found) > 1 else found[0].name,
+            tuple(_point(arm.tokens.mean or 0.0, arm.accuracy) for arm in found),
+            colour[found[0].name],
+        )
+        for (family, _), found in families.items()
     ]
     if series:
         svg = charts.lines(
@@ -135,12 +143,25 @@ def result_figures(data: ReportData) -> list[Figure]:
             "mean tokens per answer",
             "accuracy",
             percent=True,
-            joined=False,
             marked=True,
             from_zero=True,
         )
         figures.append(Figure("Accuracy against tokens", svg, "Up and to the left is better.", _legend(series)))
-    return figures
+    return figures + context_figures(data)
+
+
+def context_figures(data: ReportData) -> list[Figure]:
+    """What a model had before it while one problem was answered, arm by arm; none where every answer took one call."""
+    if not data.contexts:
+        return []
+    colour = slots(data)
+    series = [
+        Series(found.arm, tuple(Point(x, y) for x, y in found.points), colour.get(found.arm, slot))
+        for slot, found in enumerate(data.contexts)
+    ]
+    svg = charts.lines("Context while answering", series, "tokens written", "tokens of context", from_zero=True)
+    caption = f"The answers to {data.contexts[0].problem}; a call that begins anew drops what was written before."
+    return [Figure("Context while answering", svg, caption, _legend(series))]
 
 
 def curve_figures(data: ReportData) -> tuple[list[Figure], int]:
@@ -293,6 +314,8 @@ def _cells(arm: Arm) -> tuple[str, ...]:
         number(arm.accuracy.n),
         number(arm.unjudged),
         *("–" if tokens is None else f"{tokens:,.1f}" for tokens in (arm.tokens.mean, arm.tokens.p50, arm.tokens.p90)),
+        "–" if arm.calls is None else f"{arm.calls:,.1f}",
+        number(arm.peak_context.max if arm.peak_context else None),
         number(arm.truncated, True),
         number(arm.format_failures, True),
         number(arm.majority_baseline, True),
