@@ -17,7 +17,7 @@ from stillroom.judge.wording import Case
 from stillroom.samplers.base import Prompt, SamplingParams
 from stillroom.tasks.paired import Contest, PairedItem, biased, clean, letter
 from stillroom.tasks.verdicts import item_of
-from stillroom.types import Finish, Judgement, Noun, Response, Usage
+from stillroom.types import Finish, Judgement, Noun, Problem, Response, Usage
 
 Version = Literal["clean", "biased"]
 Feedback = Callable[[Sequence[Case], Sequence[Judgement]], list[str]]
@@ -94,6 +94,14 @@ def exchanged(cases: Sequence[Case], found: Sequence[Judgement]) -> list[str]:
         for at, source in zip(group, [*group[1:], *group[:1]], strict=True):
             swapped[at] = told[source]
     return swapped
+
+
+def items_of(problems: Sequence[Problem]) -> list[PairedItem]:
+    """The paired items that problems ask about; raises UserError for a problem that holds none."""
+    for problem in problems:
+        if "item" not in problem.meta:
+            raise UserError(f"problem {problem.id} holds no paired item; take problems of task verdicts")
+    return [item_of(problem) for problem in problems]
 
 
 def judged(
@@ -265,11 +273,11 @@ class Debiased:
         groups: dict[tuple[str, Version], list[PairedItem]] = {}
         asked = []
         for prompt in prompts:
-            if prompt.problem is None or "item" not in prompt.problem.meta:
-                raise UserError("a debiased judge answers problems of task 'verdicts', which hold paired items")
-            meta = prompt.problem.meta
-            version: Version = "clean" if meta["version"] == "clean" else "biased"
-            asked.append((str(meta["evaluator"]), version, item_of(prompt.problem)))
+            if prompt.problem is None:
+                raise UserError("a debiased judge answers problems; this prompt holds messages only")
+            (item,) = items_of([prompt.problem])
+            version: Version = "clean" if prompt.problem.meta["version"] == "clean" else "biased"
+            asked.append((str(prompt.problem.meta["evaluator"]), version, item))
         for evaluator, version, item in asked:
             groups.setdefault((evaluator, version), []).append(item)
         for (evaluator, version), items in groups.items():

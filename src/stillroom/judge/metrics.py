@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import Field
 
 from stillroom.judge.debias import Outcome
-from stillroom.tasks.paired import PairedItem, letter
+from stillroom.tasks.paired import Bias, PairedItem, letter
 from stillroom.types import Noun
 
 
@@ -157,7 +157,7 @@ def movement(outcomes: Sequence[Outcome]) -> Movement:
 class BiasReport(Noun):
     """One judge, one bias: before and after a detector's help; `detection` judges its first label."""
 
-    bias: str
+    bias: Bias
     evaluator: str
     before: PairScores
     after: PairScores
@@ -174,7 +174,7 @@ def bias_reports(clean: Sequence[Outcome], biased: Sequence[Outcome]) -> list[Bi
     helping it would do is in `clean`. For position, where both orders are revised together, it takes the revised one.
     """
     plain = {(o.evaluator, o.item.id): o for o in clean}
-    groups: dict[tuple[str, str], list[Outcome]] = {}
+    groups: dict[tuple[str, Bias], list[Outcome]] = {}
     for outcome in biased:
         groups.setdefault((outcome.evaluator, outcome.item.bias), []).append(outcome)
     reports = []

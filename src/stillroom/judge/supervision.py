@@ -6,14 +6,17 @@ is kept when the teacher's conclusion is the label. The target is the analysis a
 """
 
 from collections.abc import Sequence
+from random import Random
 from typing import NamedTuple
 
 from stillroom.chat import ChatFormat, render
 from stillroom.judge.asking import Judge, detect
 from stillroom.judge.debias import judged
 from stillroom.judge.metrics import Both, bias_label
-from stillroom.judge.wording import Case
+from stillroom.judge.samplers import FunctionSampler
+from stillroom.judge.wording import SUMS, Case
 from stillroom.tasks.paired import PairedItem
+from stillroom.tasks.verdicts import reason_about
 from stillroom.types import Message, Segment, Trace
 
 
@@ -31,6 +34,19 @@ class Verdicts(NamedTuple):
     labelled: list[Labelled]
     dropped: int
     """Items with a verdict that could not be read, in either version or order."""
+
+
+def blind_reasoner(flipped: float) -> Judge:
+    """The teacher of the proxies' world: a program that reads the detector's question alone, works everything out, and
+    turns its conclusion round in a share `flipped` of the cases."""
+
+    def explain(messages: Sequence[Message], rng: Random) -> str:
+        analysis, word = reason_about(messages[-1].content)
+        if rng.random() < flipped:
+            word = "No" if word == "Yes" else "Yes"
+        return f"<think>\n{analysis}\n</think>\n\\boxed{{{word}}}"
+
+    return Judge(FunctionSampler("blind-reasoner", explain), SUMS)
 
 
 def collect(judge: Judge, items: Sequence[PairedItem], evaluator: str) -> Verdicts:
