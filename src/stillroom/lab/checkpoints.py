@@ -2,18 +2,37 @@
 
 import os
 import shutil
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 
-def keep_last(folder: Path) -> None:
-    """Remove all but the newest ``step-*``."""
-    for old in sorted(folder.glob("step-*"))[:-1]:
-        remove(old)
+class Checkpoints:
+    """The ``step-*`` folders of one training run: at most one every `every_s` seconds, of which the newest is kept."""
 
+    def __init__(self, folder: Path, every_s: float) -> None:
+        self.folder = folder
+        self._every_s = every_s
+        self._last = time.monotonic()
 
-def newest(folder: Path) -> Path | None:
-    """The newest ``step-*``; None when there is none."""
-    return max(folder.glob("step-*"), default=None)
+    def newest(self) -> Path | None:
+        """The one to go on from; None when there is none."""
+        return max(self.folder.glob("step-*"), default=None)
+
+    def due(self) -> bool:
+        """Whether it is time for the next one."""
+        return time.monotonic() - self._last >= self._every_s
+
+    def write(self, step: int, save: Callable[[Path], None]) -> None:
+        """Save to the folder of a step, then remove the older ones."""
+        save(self.folder / f"step-{step:07d}")
+        for old in sorted(self.folder.glob("step-*"))[:-1]:
+            remove(old)
+        self._last = time.monotonic()
+
+    def remove(self) -> None:
+        """Remove all of them."""
+        remove(self.folder)
 
 
 def move_into_place(source: Path, target: Path) -> None:

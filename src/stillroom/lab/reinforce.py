@@ -1,13 +1,13 @@
 """Reinforcement learning as a stage of a run: checkpoints in between, metrics of every step, alarms in the result."""
 
 import json
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stillroom.lab.checkpoints import keep_last, newest, remove
+from stillroom.lab.checkpoints import Checkpoints
 from stillroom.learn.adapt.base import AdamW, Adapt
 from stillroom.learn.learner import Learner
 from stillroom.learn.objectives.base import Reference
@@ -66,9 +66,9 @@ def run_reinforcement(still: "Still", plan: Reinforcement, target: Path, stage: 
     if still.run.result_of(stage) is not None:
         return
     config = plan.config.model_copy(update={"lr": lr})
-    checkpoints = still.run.folder / "checkpoints" / target.name
+    checkpoints = Checkpoints(still.run.folder / "checkpoints" / target.name, still.checkpoint_every_s)
     sidecar = Sidecar(chat_format=still.chat_format.name, base=still.student, recipe=still.recipe)
-    saved = newest(checkpoints)
+    saved = checkpoints.newest()
     learner, extra = _learner(still, plan, saved)
     engine = Engine(
         learner,
@@ -86,7 +86,6 @@ def run_reinforcement(still: "Still", plan: Reinforcement, target: Path, stage: 
     if extra:
         engine.load(extra["engine"])
     with still.run.stage(stage, keep_bytes=int(extra.get("metrics_bytes", 0))) as result:
-        last_save = time.monotonic()
         written, computed = int(extra.get("written_tokens", 0)), int(extra.get("computed_tokens", 0))
         step = None
         for step in plan.drive(engine):
@@ -94,18 +93,15 @@ def run_reinforcement(still: "Still", plan: Reinforcement, target: Path, stage: 
             computed += sum(update.computed_tokens for update in step.updates)
             still.run.metrics.log(stage="rl", arm=target.name, step=step.step, **step.metrics)
             still.progress(f"reinforce {target.name}", step.step, config.steps)
-            if step.step < config.steps and time.monotonic() - last_save >= still.checkpoint_every_s:
+            if step.step < config.steps and checkpoints.due():
                 position = {
                     "metrics_bytes": still.run.metrics.length,
                     "written_tokens": written,
                     "computed_tokens": computed,
                     "engine": engine.state(),
                 }
-                learner.save(
-                    checkpoints / f"step-{step.step:07d}", sidecar=sidecar, extra=position, also=engine.further
-                )
-                keep_last(checkpoints)
-                last_save = time.monotonic()
+                save = partial(learner.save, sidecar=sidecar, extra=position, also=engine.further)
+                checkpoints.write(step.step, save)
         learner.export(target, sidecar=sidecar)
         result.update(
             steps=learner.steps,
@@ -122,7 +118,7 @@ def run_reinforcement(still: "Still", plan: Reinforcement, target: Path, stage: 
             held_out=engine.watch.held_out_shares(),
             alarm="; ".join(engine.watch.alarms.values()) or None,
         )
-    remove(checkpoints)
+    checkpoints.remove()
 
 
 def _learner(still: "Still", plan: Reinforcement, saved: Path | None) -> tuple[Learner, dict[str, Any]]:

@@ -4,15 +4,15 @@ A recipe is a plain function of a still, run from the top whenever a run is resu
 they left on disk, the first unfinished one goes on from its last whole chunk or checkpoint.
 """
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from stillroom.chat import ChatFormat, tokenise
 from stillroom.errors import TrainingStopped, UserError
-from stillroom.lab.checkpoints import keep_last, move_into_place, newest, remove
+from stillroom.lab.checkpoints import Checkpoints, move_into_place
 from stillroom.lab.evaluate import ArmScore, Measure, evaluate, score
 from stillroom.lab.reinforce import Drive, Further, Reinforcement, run_reinforcement
 from stillroom.lab.run import Run
@@ -297,15 +297,14 @@ class Still:
         # What was measured last must not stand in memory beside what is trained.
         self._last = None
         settings = plan.settings.model_copy(update={"lr": lr})
-        checkpoints = self.run.folder / "checkpoints" / target.name
+        checkpoints = Checkpoints(self.run.folder / "checkpoints" / target.name, self.checkpoint_every_s)
         own = plan.start is None or plan.start.is_relative_to(self.run.folder)
         base = self.student if own else str(plan.start)
         sidecar = Sidecar(chat_format=self.chat_format.name, base=base, recipe=self.recipe)
-        learner, extra = self._learner(plan, newest(checkpoints))
+        learner, extra = self._learner(plan, checkpoints.newest())
         rows, too_long = set_rows(plan.data, learner.policy, settings)
         total = settings.total_steps(len(rows) if learner.objective.compares == "rows" else len(examples(rows)))
         with self.run.stage(stage, keep_bytes=int(extra.get("metrics_bytes", 0))) as result:
-            last_save = time.monotonic()
             computed = int(extra.get("computed_tokens", 0))
             watch, alarm = Collapse(start=extra.get("logp_start")), extra.get("alarm")
             report = None
@@ -325,16 +324,14 @@ class Still:
                     **report.diagnostics,
                 )
                 self.progress(f"train {target.name}", report.step, total)
-                if report.step < total and time.monotonic() - last_save >= self.checkpoint_every_s:
+                if report.step < total and checkpoints.due():
                     position = {
                         "metrics_bytes": self.run.metrics.length,
                         "computed_tokens": computed,
                         "logp_start": watch.start,
                         "alarm": alarm,
                     }
-                    learner.save(checkpoints / f"step-{report.step:07d}", sidecar=sidecar, extra=position)
-                    keep_last(checkpoints)
-                    last_save = time.monotonic()
+                    checkpoints.write(report.step, partial(learner.save, sidecar=sidecar, extra=position))
             learner.export(target, sidecar=sidecar)
             result.update(
                 rows=len(rows),
@@ -351,7 +348,7 @@ class Still:
                 diagnostics=report.diagnostics if report else {},
                 alarm=alarm,
             )
-        remove(checkpoints)
+        checkpoints.remove()
 
     def _learner(self, plan: "_Plan", saved: Path | None) -> tuple[Learner, dict[str, Any]]:
         """A learner at its start, or where a checkpoint left it."""
