@@ -31,8 +31,9 @@ class Contrast(Noun):
     smallest: float = 0.01
     """Smallest effect of interest, in the metric's unit; of a saving, as a share."""
     metric: str = "accuracy"
-    """``accuracy``, ``solved`` (at least one of a problem's answers is right), ``tokens`` (per answer) or
-    ``peak_context`` (most tokens that a model had before it at once); of a further measurement as ``NAME:accuracy``."""
+    """``accuracy``, ``solved`` (at least one of a problem's answers is right), ``tokens`` (per answer),
+    ``peak_context`` (most tokens that a model had before it at once) or ``valid_steps`` (share of an agent's steps that
+    parsed and ran); of a further measurement as ``NAME:accuracy``."""
     levels: tuple[int, ...] = ()
     """Subset of problems; empty: all."""
     at_lr: float | None = None

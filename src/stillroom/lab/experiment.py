@@ -32,6 +32,9 @@ from stillroom.tasks.base import Style, majority_baseline
 from stillroom.traces import store
 from stillroom.types import Noun, Trace
 
+TOLD = ("peak_context", "valid_steps")
+"""Metrics that a trace's `meta` tells."""
+
 
 class Gate(Noun):
     """A condition under which the comparison means anything; a failed gate makes the claim void."""
@@ -347,7 +350,7 @@ def _outcomes(folder: Path, contrast: Contrast, arm: str) -> Outcomes:
         "accuracy": pl.col("correct").mean(),
         "solved": pl.col("correct").any().cast(pl.Float64),
         "tokens": pl.col("completion_tokens").mean(),
-        "peak_context": pl.col("peak_context").mean(),
+        **{name: pl.col(name).mean() for name in TOLD},
     }
     if metric not in column:
         raise unknown_name("metric", metric, column)
@@ -357,8 +360,8 @@ def _outcomes(folder: Path, contrast: Contrast, arm: str) -> Outcomes:
             f"contrast {contrast.text!r} compares {contrast.metric!r} of {name!r}, which was not measured; an "
             "experiment declares further measurements and learning-rate trials in its Setup"
         )
-    peak = pl.col("meta").str.json_path_match("$.peak_context").cast(pl.Float64).alias("peak_context")
-    found = store.scan(path).select("problem_id", "level", "correct", "completion_tokens", peak)
+    told = [pl.col("meta").str.json_path_match(f"$.{name}").cast(pl.Float64).alias(name) for name in TOLD]
+    found = store.scan(path).select("problem_id", "level", "correct", "completion_tokens", *told)
     by_problem = found.drop_nulls("correct").group_by("problem_id")
     frame = by_problem.agg(pl.col("level").first(), column[metric].alias("value")).drop_nulls("value").collect()
     return Outcomes(
