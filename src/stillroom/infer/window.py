@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from stillroom.errors import UserError
 from stillroom.infer.iterate import Final, Iterate, More
@@ -42,40 +43,59 @@ class Window:
 
 @dataclass(frozen=True)
 class Sliding:
-    """The program of a sliding window: the question and the end of what was written so far; its state is all of that.
+    """The program of a sliding window over the last message and what was written so far; its state is the latter.
 
     Args:
-        tail: the end of a text that is kept.
+        tail: the last tokens of a text, at most so many.
+        keep: tokens that are kept.
+        question: ``slides`` out of the window with the rest, or is always ``kept`` besides.
     """
 
-    tail: Callable[[str], str]
+    tail: Callable[[str, int], tuple[str, int]]
+    keep: int
+    question: Literal["slides", "kept"]
     name: str = "sliding"
 
     def begin(self, prompt: Prompt) -> str:
-        return ""
+        return prompt.prefix
 
     def ask(self, prompt: Prompt, state: str) -> Prompt:
-        return prompt.model_copy(update={"prefix": self.tail(prompt.prefix + state)})
+        prefix, size = self.tail(state, self.keep)
+        *earlier, last = prompt.messages
+        if self.question == "slides":
+            last = last.model_copy(update={"content": self.tail(last.content, self.keep - size)[0]})
+        return prompt.model_copy(update={"messages": (*earlier, last), "prefix": prefix})
 
     def read(self, prompt: Prompt, state: str, response: Response) -> Final | More[str]:
         written = state + response.text
-        return More(written) if response.finish is Finish.LENGTH else Final(written)
+        return More(written) if response.finish is Finish.LENGTH else Final(written[len(prompt.prefix) :])
 
 
-def sliding(sampler: LocalSampler, *, keep: int, stride: int, tokens: int) -> Iterate[str]:
-    """One thought under a window that slides: the question always, and of the thought the last `keep` tokens.
+def sliding(
+    sampler: LocalSampler, *, keep: int, stride: int, tokens: int, question: Literal["slides", "kept"] = "slides"
+) -> Iterate[str]:
+    """One thought under a window that slides: of the question and the thought, the last `keep` tokens.
 
-    Context is read anew every `stride` tokens, so that it never holds more than question, `keep` and `stride`.
+    Context is read anew every `stride` tokens, so that it never holds more than the marks of the chat, `keep` and
+    `stride`.
 
     Args:
         tokens: most tokens of an answer.
+        question: ``kept``: the window is over the thought alone, and the question stays.
     """
     if min(keep, stride, tokens) < 1:
         raise UserError(f"keep={keep}, stride={stride}, tokens={tokens}: each must be 1 or more")
     tokenizer = sampler.policy.tokenizer
 
-    def tail(text: str) -> str:
+    def tail(text: str, most: int) -> tuple[str, int]:
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-        return text if len(ids) <= keep else str(tokenizer.decode(ids[-keep:], skip_special_tokens=False))
+        size = len(ids)
+        # A character that is cut in two may take more tokens than its half had: then a shorter end is taken.
+        for kept in range(min(size, max(most, 0)), -1, -1):
+            if size <= most:
+                break
+            text = str(tokenizer.decode(ids[len(ids) - kept :], skip_special_tokens=False)) if kept else ""
+            size = len(tokenizer(text, add_special_tokens=False)["input_ids"]) if kept else 0
+        return text, size
 
-    return Iterate(Single(sampler, stride), Sliding(tail), rounds=-(-tokens // stride))
+    return Iterate(Single(sampler, stride), Sliding(tail, keep, question), rounds=-(-tokens // stride))

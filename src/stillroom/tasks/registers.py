@@ -4,6 +4,7 @@ Level k needs k folds (lines that compute); the other lines are given values and
 with a span that says what it defines, what it uses and whether the answer needs it.
 """
 
+import re
 from collections.abc import Callable
 from random import Random
 from string import ascii_lowercase
@@ -202,3 +203,17 @@ class _Program:
         self.values[name] = _APPLY[operator](*values) % self._modulus
         self.lines.insert(at, Line(name, left, operator, right))
         return name
+
+
+_RESULT = re.compile(r"^([a-z])=[^=\n]*=(\d+)$", re.MULTILINE)
+
+
+def last_value(thought: str) -> str | None:
+    """The last register that a thought in equations worked out, as ``name=value``: all that is needed to go on where
+    operands are numbers; None when there is none.
+
+    >>> last_value("b=3+4=0\\n3+4=7")
+    'b=0'
+    """
+    found = _RESULT.findall(thought)
+    return f"{found[-1][0]}={found[-1][1]}" if found else None
