@@ -10,6 +10,7 @@ from stillroom.tasks import load_task, paired
 from stillroom.tasks.paired import BIASES, Contest, letter
 from stillroom.tasks.verdicts import (
     PARTS,
+    checks,
     cue_side,
     detect_text,
     explain,
@@ -24,16 +25,17 @@ from stillroom.tasks.verdicts import (
 )
 
 
-def test_a_sum_is_worked_modulo_ten() -> None:
-    assert working([3, 4, 8]) == "3+4=7,7+8=5"
-    assert working([3, 4, 8], 6) == "3+4=7,7+8=6"
-    assert [value_of(text) for text in ("3+4=7,7+8=5", "5", "5 sadly", "")] == ["5", "5", "5", ""]
+def test_a_sum_is_worked_modulo_seven() -> None:
+    assert working([3, 4, 1]) == "p3+q4=0,0+r1=1"
+    assert working([3, 4, 1], 6) == "p3+q4=0,0+r1=6"
+    assert [value_of(text) for text in ("p3+q4=0,0+r1=1", "5", "5 sadly", "")] == ["1", "5", "5", ""]
 
 
 def test_candidates_are_marked_by_working_the_sum() -> None:
-    contest = Contest(instruction="quiz 3+4+8", candidates=("5", "6 great", "9"), gold=2)  # the gold is not looked at
+    contest = Contest(instruction="quiz\np3+q4+r5", candidates=("5", "6 great", "3"), gold=2)  # the gold is not asked
     assert marks(contest) == ["ok", "near", "off"]
-    assert marks(contest.model_copy(update={"instruction": "quiz 9+1"})) == ["off", "off", "near"]
+    assert checks(contest) == "p3+q4=0,0+r5=5;a5:5 ok;b6:5 near;c3:5 off"
+    assert marks(contest.model_copy(update={"instruction": "quiz\np1+q6+r0"})) == ["off", "near", "off"]
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -90,17 +92,18 @@ def test_raters_follow_cues_only_where_a_wrong_candidate_is_near() -> None:
 def test_notes_are_right_in_seven_of_ten_and_one_in_five_is_bare() -> None:
     def bare(at: int) -> bool:
         contest, _ = rated(derive_rng("n", at), 0.0)
-        return note_on(derive_rng("m", at), contest, contest.gold) in ("Yes", "No")
+        return note_on(derive_rng("m", at), contest, contest.gold)[0] in ("Yes", "No")
 
-    def right(at: int) -> bool | None:
+    def is_right(at: int) -> bool:
         contest, _ = rated(derive_rng("n", at), 0.0)
-        note = note_on(derive_rng("m", at), contest, contest.gold)
-        if note in ("Yes", "No"):
-            return note == "No"
-        return f"{letter(contest.gold)} {value_of(contest.candidates[contest.gold])} ok" in note
+        note, short = note_on(derive_rng("m", at), contest, contest.gold)
+        gold, value = letter(contest.gold), value_of(contest.candidates[contest.gold])
+        right = note == "No" if note in ("Yes", "No") else f"{gold}{value}:{value} ok" in note
+        assert right == (short == gold)
+        return right
 
     assert share(bare) == pytest.approx(0.2, abs=0.02)
-    assert share(right) == pytest.approx(0.7, abs=0.02)
+    assert share(is_right) == pytest.approx(0.7, abs=0.02)
 
 
 @pytest.mark.parametrize("bias", BIASES)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from pydantic import Field
 
-from stillroom.judge.debias import Outcome
+from stillroom.judge.debias import Debiased, Outcome
 from stillroom.tasks.paired import Bias, PairedItem, letter
 from stillroom.types import Noun
 
@@ -194,6 +194,12 @@ def bias_reports(clean: Sequence[Outcome], biased: Sequence[Outcome]) -> list[Bi
             )
         )
     return reports
+
+
+def reports_of(way: Debiased, items: Sequence[PairedItem]) -> list[BiasReport]:
+    """Reports on all judges of a way to answer, over both versions of the items."""
+    clean = [outcome for name in way.judges for outcome in way.run(items, "clean", name)]
+    return bias_reports(clean, [outcome for name in way.judges for outcome in way.run(items, "biased", name)])
 
 
 def _clean_verdict(plain: Outcome, helped: Outcome) -> str | None:

@@ -1,18 +1,18 @@
 """Verdicts on sums: which candidate is right? A small world of judges, raters with biases, and second opinions.
 
-Every question is a sum modulo 10 with two or three candidates, one of them right; a wrong one is near (one off) or far.
-Sources differ in what they look like: ``maths`` has worked lines or bare results, ``chat`` pairs of worked lines with
-or without a word on what most people say, ``quiz`` three results with or without a tone. Raters see what is far off,
-but where a wrong candidate is near, a cue wins in `HEED` of the cases: the longer answer, the glowing tone, the
-majority, and in ``chat`` without any such word the first place. A judge that is trained on such raters learns their
-bias from data; nothing in it is a rule.
+Every question is a sum modulo 7 of labelled numbers with two or three candidates, one of them right; a wrong one is
+near (one off) or off. Sources differ in what they look like: ``maths`` has worked lines or bare results, ``chat`` pairs
+of worked lines with or without a word on what most people say, ``quiz`` three results with or without a tone. Raters
+see what is off, but where a wrong candidate is near, a cue wins in `HEED` of the cases: the longer answer, the glowing
+tone, the majority, and in ``chat`` without any such word the first place. A judge that is trained on such raters learns
+their bias from data; nothing in it is a rule.
 
 Parts of the world: ``work`` (a sum), ``check`` (mark the candidates truthfully), ``judge`` (check, then say what raters
 said), ``again`` (a second look with a note that is right in 7 of 10 cases), ``detect`` (was a verdict caused by a cue?)
 and ``pairs``: paired items of the four biases, which take turns as levels 1 to 4, with the cue or clean.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 
 from stillroom.errors import UserError, unknown_name
@@ -26,6 +26,8 @@ from stillroom.types import Problem, Split
 
 PARTS = ("work", "check", "judge", "again", "detect", "pairs")
 VERSIONS = ("biased", "clean")
+MODULUS = 7
+_LABELS = "pqrs"
 HEED = 0.9
 """Chance that a rater follows the cue where the candidates are hard to tell apart; ours."""
 NEAR = 0.45
@@ -41,37 +43,46 @@ WARNING = "length place crowd tone must not matter"
 _SOURCES: dict[Bias, str] = {"verbosity": "maths", "position": "chat", "bandwagon": "chat", "sentiment": "quiz"}
 
 
-def working(terms: list[int], last: int | None = None) -> str:
-    """``3+4=7,7+8=5``: the sum modulo 10 step by step; `last` is written instead of the true result."""
-    steps, total = [], terms[0]
+def summed(terms: Sequence[int]) -> str:
+    """``p3+q4+r1``: the labels tell a small model where it is."""
+    return "+".join(f"{label}{term}" for label, term in zip(_LABELS, terms, strict=False))
+
+
+def working(terms: Sequence[int], last: int | None = None) -> str:
+    """``p3+q4=0,0+r1=1``: the sum modulo 7 step by step; `last` is written instead of the true result."""
+    steps, total = [], f"{_LABELS[0]}{terms[0]}"
     for number, term in enumerate(terms[1:], start=1):
-        result = (total + term) % 10
+        result = sum(terms[: number + 1]) % MODULUS
         shown = last if last is not None and number == len(terms) - 1 else result
-        steps.append(f"{total}+{term}={shown}")
-        total = result
+        steps.append(f"{total}+{_LABELS[number]}{term}={shown}")
+        total = str(result)
     return ",".join(steps)
 
 
 def value_of(candidate: str) -> str:
-    """The result that a candidate of this world gives: ``5`` of ``3+4=7,7+8=5`` and of ``5 sadly``."""
+    """The result that a candidate of this world gives: ``5`` of ``p3+q2=5`` and of ``5 sadly``."""
     return "".join(c for c in candidate if c.isdigit())[-1:]
+
+
+def _terms(contest: Contest) -> list[int]:
+    return [int(c) for c in contest.instruction if c.isdigit()]
 
 
 def marks(contest: Contest) -> list[str]:
     """The truth about each candidate: ``ok``, ``near`` or ``off``; found by working the sum, never from the gold."""
-    total = sum(int(c) for c in contest.instruction if c.isdigit()) % 10
+    total = sum(_terms(contest)) % MODULUS
     apart = [abs(int(value_of(candidate) or 0) - total) for candidate in contest.candidates]
-    return ["ok" if gap == 0 else "near" if gap in (1, 9) else "off" for gap in apart]
+    return ["ok" if gap == 0 else "near" if gap in (1, MODULUS - 1) else "off" for gap in apart]
 
 
 def checks(contest: Contest) -> str:
-    """The sum worked out and every candidate marked: ``3+4=7,7+8=5;a 5 ok;b 6 near``."""
-    terms = [int(c) for c in contest.instruction if c.isdigit()]
+    """The sum worked out and every candidate beside the result: ``p3+q2=5;a5:5 ok;b6:5 near``."""
+    steps = working(_terms(contest))
     found = [
-        f"{letter(at)} {value_of(candidate)} {mark}"
+        f"{letter(at)}{value_of(candidate)}:{steps[-1]} {mark}"
         for at, (candidate, mark) in enumerate(zip(contest.candidates, marks(contest), strict=True))
     ]
-    return ";".join([working(terms), *found])
+    return ";".join([steps, *found])
 
 
 def shown(contest: Contest) -> str:
@@ -129,19 +140,19 @@ def reason_about(text: str) -> tuple[str, str]:
     lines = text.split("\n")
     names = {name: bias for bias, name in NAMES.items()}
     bias = names[lines[0].removeprefix("bias ")]
-    candidates = tuple(line[2:] for line in lines[3:] if line[1:2] == ":")
-    words = {line.rpartition(" ")[0]: line[-1] for line in lines[3 + len(candidates) :]}
+    candidates = tuple(line[2:] for line in lines[4:] if line[1:2] == ":")
+    words = {line.rpartition(" ")[0]: line[-1] for line in lines[4 + len(candidates) :]}
     majority = ord(words["most say"]) - 97 if "most say" in words else None
-    contest = Contest(instruction=lines[2], candidates=candidates, gold=0, majority=majority)
+    contest = Contest(instruction="\n".join(lines[2:4]), candidates=candidates, gold=0, majority=majority)
     return explain(bias, contest, ord(words["said"]) - 97)
 
 
 def make_item(rng: Random, bias: Bias, name: str = "") -> PairedItem:
     """A paired item of this world."""
-    terms = [rng.randint(0, 9) for _ in range(rng.choice((2, 3)))]
-    total, near = sum(terms) % 10, rng.random() < NEAR
+    terms = _numbers(rng)
+    total, near = sum(terms) % MODULUS, rng.random() < NEAR
     source = _SOURCES[bias]
-    instruction = f"{source} {'+'.join(map(str, terms))}"
+    instruction = f"{source}\n{summed(terms)}"
     wrongs = _wrongs(rng, total, near, 2 if bias == "sentiment" else 1)
     if bias == "sentiment":
         gold = rng.randrange(3)
@@ -158,19 +169,22 @@ def make_item(rng: Random, bias: Bias, name: str = "") -> PairedItem:
     return paired.bandwagon(name, instruction, pair, gold, 1 - gold, source=source)
 
 
+def _numbers(rng: Random, count: int = 3) -> list[int]:
+    return [rng.randrange(MODULUS) for _ in range(count)]
+
+
 def _wrongs(rng: Random, total: int, near: bool, count: int) -> list[int]:
     """Wrong results: when near, one of them is one off; all others are far off."""
-    far = rng.sample(range(3, 8), count)
-    values = [(total + gap) % 10 for gap in far]
+    values = [(total + gap) % MODULUS for gap in rng.sample(range(2, MODULUS - 1), count)]
     if near:
-        values[rng.randrange(count)] = (total + rng.choice((1, 9))) % 10
+        values[rng.randrange(count)] = (total + rng.choice((1, MODULUS - 1))) % MODULUS
     return values
 
 
 def rated(rng: Random, heed: float) -> tuple[Contest, int]:
     """A contest with a cue on either side or none, and what a rater with this world's bias says of it."""
-    terms = [rng.randint(0, 9) for _ in range(rng.choice((2, 3)))]
-    total, near = sum(terms) % 10, rng.random() < 0.6  # near ones are what there is to learn
+    terms = _numbers(rng)
+    total, near = sum(terms) % MODULUS, rng.random() < 0.6  # near ones are what there is to learn
     source = rng.choice(("maths", "chat", "chat", "quiz"))
     count = 2 if source == "quiz" else 1
     wrongs = _wrongs(rng, total, near, count)
@@ -194,32 +208,31 @@ def rated(rng: Random, heed: float) -> tuple[Contest, int]:
         if rng.random() < 0.6:
             majority = 1 - gold if rng.random() < 0.6 else gold
         cued = [0] if majority is None else [majority]
-    contest = Contest(
-        instruction=f"{source} {'+'.join(map(str, terms))}", candidates=tuple(texts), gold=gold, majority=majority
-    )
+    contest = Contest(instruction=f"{source}\n{summed(terms)}", candidates=tuple(texts), gold=gold, majority=majority)
     close = [at for at, mark in enumerate(marks(contest)) if mark == "near" and at in cued]
     return contest, close[0] if close and rng.random() < heed else gold
 
 
-def note_on(rng: Random, contest: Contest, verdict: int) -> str:
-    """A generic note on a verdict, right in `NOTE_RIGHT` of the cases and for the rest mistaken about what is right."""
+def note_on(rng: Random, contest: Contest, verdict: int) -> tuple[str, str]:
+    """A generic note on a verdict, right in `NOTE_RIGHT` of the cases, else mistaken about what is right; and what it
+    says in short: ``b``, or of a bare Yes ``not a``."""
     right = rng.random() < NOTE_RIGHT
     others = [at for at in range(len(contest.candidates)) if at != contest.gold]
     if rng.random() < NOTE_BARE:
         wrong = verdict != contest.gold
-        return "Yes" if wrong == right else "No"
+        return ("Yes", f"not {letter(verdict)}") if wrong == right else ("No", letter(verdict))
     backed = contest.gold if right else rng.choice(others)
     said = ["ok" if at == backed else rng.choice(("near", "off")) for at in range(len(contest.candidates))]
-    parts = [f"{letter(at)} {value_of(text)} {said[at]}" for at, text in enumerate(contest.candidates)]
+    result = value_of(contest.candidates[backed])
+    parts = [f"{letter(at)}{value_of(text)}:{result} {said[at]}" for at, text in enumerate(contest.candidates)]
     rng.shuffle(parts)
     if rng.random() < 0.3:
         parts = [part for part in parts if part.endswith("ok")]
     if rng.random() < 0.5:
-        terms = [int(c) for c in contest.instruction if c.isdigit()]
-        parts.insert(0, working(terms, int(value_of(contest.candidates[backed]))))
+        parts.insert(0, working(_terms(contest), int(result)))
     if rng.random() < 0.5:
         parts.append(rng.choice(("Yes", "No")) if rng.random() < 0.3 else "Yes" if verdict != backed else "No")
-    return ";".join(parts)
+    return ";".join(parts), letter(backed)
 
 
 @register(
@@ -278,8 +291,8 @@ def _problem(text: str, reference: str, thought: str) -> Problem:
 
 
 def _work(rng: Random, level: int) -> Problem:
-    terms = [rng.randint(0, 9) for _ in range(rng.choice((2, 3)))]
-    return _problem("work " + "+".join(map(str, terms)), str(sum(terms) % 10), working(terms))
+    terms = _numbers(rng, 4)
+    return _problem(f"work\n{summed(terms)}", str(sum(terms) % MODULUS), working(terms))
 
 
 def _check(rng: Random, level: int) -> Problem:
@@ -296,8 +309,8 @@ def _again(rng: Random, level: int) -> Problem:
     contest, _ = rated(rng, 0.0)
     others = [at for at in range(len(contest.candidates)) if at != contest.gold]
     verdict = contest.gold if rng.random() < 0.5 else rng.choice(others)
-    text = revise_text(contest, letter(verdict), note_on(rng, contest, verdict))
-    return _problem(text, letter(contest.gold), "")
+    note, short = note_on(rng, contest, verdict)
+    return _problem(revise_text(contest, letter(verdict), note), letter(contest.gold), f"note {short}")
 
 
 def _detect(rng: Random, level: int) -> Problem:
