@@ -116,9 +116,35 @@ def _judge_diet(heed: float) -> tuple[Ingredient, ...]:
     )
 
 
+_TOOLS_DIET = tuple(
+    Ingredient(task="tool-world:entities=2000,world_seed=1", share=share, form="document", style=Style(layout=layout))
+    for layout, share in (("episode", 0.6), ("reading", 0.4))
+)
+_TOOLS_TEXTS = (*_TOOLS_DIET, Ingredient(task="tool-world:entities=2000,world_seed=1", share=1))
+
 RECIPES = {
     recipe.name: recipe
     for recipe in (
+        ProxyRecipe(
+            name="tools-0.4m",
+            summary="has read, as plain text, agents at work and passages with answers, about another world of people",
+            diet=_TOOLS_DIET,
+            steps=1500,
+            batch_size=16,
+            seed=15,
+            layout=ProxyLayout(),
+            tokenizer=_TOOLS_TEXTS,
+        ),
+        ProxyRecipe(
+            name="tools-0.2m",
+            summary="a smaller reader of the texts of tools-0.4m",
+            diet=_TOOLS_DIET,
+            steps=1800,
+            batch_size=16,
+            seed=16,
+            layout=ProxyLayout(hidden=64, mlp=192),
+            tokenizer=_TOOLS_TEXTS,
+        ),
         ProxyRecipe(
             name="student-0.4m",
             summary="has seen chains of one to six operations, but not for long enough to work them out reliably",
