@@ -101,16 +101,12 @@ def test_without_a_first_verdict_nobody_is_asked_anything_more() -> None:
     assert (only[0].first, only[0].final, only[0].rounds) == (None, None, ())
 
 
-def test_position_shows_both_verdicts_and_revises_both_orders() -> None:
+def test_position_shows_both_verdicts_and_revises_the_one_at_hand() -> None:
     script = Scripted(
-        {
-            ("compare", "p"): ["Output (a)", "Output (a)"],
-            ("detect", "p"): ["Yes"],
-            ("revise", "p"): ["Output (b)", "Output (a)"],
-        }
+        {("compare", "p"): ["Output (a)", "Output (a)"], ("detect", "p"): ["Yes"], ("revise", "p"): ["Output (b)"]}
     )
     (only,) = run(script, [POSITION])
-    assert (only[0].gold, only[0].first, only[0].final, only[0].other) == ("b", "a", "b", "a")
+    assert (only[0].gold, only[0].first, only[0].final) == ("b", "a", "b")
     plain = undisturbed(judged(Judge(FunctionSampler("f", lambda m, r: "Output (a)")), [POSITION], "clean", "m"))
     (report,) = bias_reports(plain, only)
     assert (report.before.consistency, report.after.consistency) == (0.0, 1.0)

@@ -69,8 +69,6 @@ class Outcome(Noun):
     first: str | None
     """The judge's own verdict."""
     final: str | None
-    other: str | None = None
-    """position: the verdict on the other order after the last round."""
     rounds: tuple[Round, ...] = ()
     usage: Usage = Usage()
 
@@ -140,7 +138,7 @@ def detect_and_revise(
 ) -> Iterator[list[Outcome]]:
     """The loop, one list of outcomes per round, in the order given; it ends early when nothing is flagged any more.
 
-    For position both orders are revised, each in a question of its own with the same analysis.
+    For position a detector sees the judge's verdicts on both orders; the one at hand is revised, in its own letters.
 
     Args:
         always: control: revise whatever the label, in every round; malformed labels still keep the prior.
@@ -173,18 +171,9 @@ def detect_and_revise(
         asked = [n for n, j in enumerate(found) if j.choice == "Yes" or (always and j.choice is not None)]
         told = feedback([cases[n] for n in asked], [found[n] for n in asked])
         revised = revise(judge, [cases[n].contest for n in asked], [cases[n].verdict for n in asked], told)
-        both = [(n, text) for n, text in zip(asked, told, strict=True) if cases[n].other is not None]
-        others = revise(
-            judge,
-            [now[live[n]].swapped for n, _ in both],
-            [cases[n].other or "" for n, _ in both],
-            [t for _, t in both],
-        )
         new = dict(zip(asked, revised, strict=True))
-        new_other = dict(zip([n for n, _ in both], others, strict=True))
         for n, (at, case, label) in enumerate(zip(live, cases, found, strict=True)):
             verdict = new[n].choice if n in new else None
-            other = new_other[n].choice if n in new_other else None
             history[at].append(
                 Round(
                     label=label.choice,
@@ -194,11 +183,10 @@ def detect_and_revise(
                     unread=n in new and verdict is None,
                 )
             )
-            usages = [j.usage for j in (label, new.get(n), new_other.get(n)) if j is not None]
+            usages = [j.usage for j in (label, new.get(n)) if j is not None]
             now[at] = now[at].model_copy(
                 update={
                     "verdict": verdict or case.verdict,
-                    "other": other or case.other,
                     "spent": spent([now[at].spent, *usages]),
                 }
             )
@@ -221,7 +209,6 @@ def _outcome(first: Open, one: Open, past: Sequence[Round]) -> Outcome:
         gold=letter(one.contest.gold),
         first=first.verdict,
         final=one.verdict,
-        other=one.other,
         rounds=tuple(past),
         usage=one.spent,
     )

@@ -171,7 +171,7 @@ def bias_reports(clean: Sequence[Outcome], biased: Sequence[Outcome]) -> list[Bi
     """One report per evaluator and bias, in order of first appearance.
 
     Consistency after the help takes the clean verdict as it was, the judge's own: nobody suspects a cue there, and what
-    helping it would do is in `clean`. For position, where both orders are revised together, it takes the revised one.
+    helping it would do is in `clean`. For position, where a detector looks at both orders anyway, both are helped.
     """
     plain = {(o.evaluator, o.item.id): o for o in clean}
     groups: dict[tuple[str, Bias], list[Outcome]] = {}
@@ -187,7 +187,7 @@ def bias_reports(clean: Sequence[Outcome], biased: Sequence[Outcome]) -> list[Bi
                 bias=bias,
                 evaluator=evaluator,
                 before=pair_scores(before),
-                after=pair_scores([Both(o.item, _clean_verdict(c, o), o.final) for c, o in pairs]),
+                after=pair_scores([Both(o.item, _clean_verdict(c), o.final) for c, o in pairs]),
                 detection=detection([(y, o.rounds[0].label) for y, o in labels if y is not None and o.rounds]),
                 biased=movement(found),
                 clean=movement([c for c, _ in pairs]),
@@ -202,8 +202,8 @@ def reports_of(way: Debiased, items: Sequence[PairedItem]) -> list[BiasReport]:
     return bias_reports(clean, [outcome for name in way.judges for outcome in way.run(items, "biased", name)])
 
 
-def _clean_verdict(plain: Outcome, helped: Outcome) -> str | None:
-    return helped.other if helped.item.bias == "position" and helped.rounds else plain.first
+def _clean_verdict(plain: Outcome) -> str | None:
+    return plain.final if plain.item.bias == "position" else plain.first
 
 
 class Calibration(Noun):
