@@ -474,9 +474,9 @@ def set_rows(data: Sequence[Trace | Comparison], policy: Policy, settings: Train
     for number, item in enumerate(data):
         if isinstance(item, Comparison):
             compared = zip(item.traces, item.scores, strict=True)
-            rows += [_row(trace, policy)._replace(group=f"group{number}", score=score) for trace, score in compared]
+            rows += [row_of(trace, policy)._replace(group=f"group{number}", score=score) for trace, score in compared]
         else:
-            rows.append(_row(item, policy))
+            rows.append(row_of(item, policy))
     long = {row.group or row.id for row in rows if len(row.tokens.ids) > policy.max_length}
     fitting = [row for row in rows if (row.group or row.id) not in long]
     too_long = len(rows) - len(fitting)
@@ -495,7 +495,8 @@ def set_rows(data: Sequence[Trace | Comparison], policy: Policy, settings: Train
     return fitting, too_long
 
 
-def _row(trace: Trace, policy: Policy) -> Row:
+def row_of(trace: Trace, policy: Policy) -> Row:
+    """A trace as a training row of a policy."""
     tokens = tokenise(trace.taught, policy.tokenizer, fingerprint=policy.fingerprint, stop_ids=policy.stop_ids)
     return Row(trace.id, tokens)
 

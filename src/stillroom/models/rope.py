@@ -5,6 +5,7 @@ https://arxiv.org/abs/2306.15595: position p is read as ``p / factor``.
 """
 
 import copy
+from typing import Any
 
 from stillroom.errors import UserError
 from stillroom.models.policy import Policy, make_policy
@@ -27,7 +28,7 @@ def interpolated(policy: Policy, factor: float) -> Policy:
     if factor < 1:
         raise UserError(f"factor {factor} would stretch positions; give 1 or more")
     config.rope_parameters = {**ropes, "rope_type": "linear", "factor": factor}
-    model = type(policy.model)(config)
+    model: Any = type(policy.model)(config)
     model.load_state_dict(policy.model.state_dict())
     model.to(device=policy.device, dtype=policy.model.dtype)
     model.generation_config = policy.model.generation_config

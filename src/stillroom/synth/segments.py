@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import NamedTuple
 
+from pydantic import JsonValue
+
 from stillroom.chat import ChatFormat, history, holds_marks, render_round, without_marks
 from stillroom.errors import UserError
 from stillroom.samplers.base import Prompt, Sampler, SamplingParams
@@ -125,6 +127,16 @@ class Reconstruction:
     """Segments that hold a single step longer than eta."""
     summary_tokens: int = 0
     """What the writer read and wrote."""
+
+    def account(self) -> dict[str, JsonValue]:
+        """All but the examples themselves, for a run's result."""
+        return {
+            "instances": len(self.instances),
+            "rounds": {str(rounds): count for rounds, count in sorted(self.rounds.items())},
+            "dropped": dict(self.dropped),
+            "oversize": self.oversize,
+            "summary_tokens": self.summary_tokens,
+        }
 
 
 def reconstruct(

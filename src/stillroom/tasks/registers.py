@@ -161,7 +161,10 @@ class _Program:
         return open_ends[0]
 
     def fold_on(self, folds: int) -> str:
-        """Write that many folds, each of the one before and a number; returns the last one's name."""
+        """Write that many folds, each of the one before and a number, named on through the alphabet from anywhere in
+        it; returns the last one's name."""
+        first = self._rng.randrange(len(ascii_lowercase))
+        self._names = [ascii_lowercase[(first - at) % len(ascii_lowercase)] for at in range(len(ascii_lowercase))]
         name = self._give(0)
         for _ in range(folds):
             name = self._fold(len(self.lines), name, str(self._rng.randrange(2, self._modulus)))
