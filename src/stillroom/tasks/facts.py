@@ -96,14 +96,18 @@ def facts(entities: int = 60, world_seed: int = 0, low: int = 1, high: int = 2) 
     )
 
 
-def build_world(entities: int = 60, world_seed: int = 0) -> World:
-    """The world of that size and seed; raises UserError unless there are 10 to 2000 people."""
+def build_world(entities: int = 60, world_seed: int = 0, *, syllables: int | None = None) -> World:
+    """The world of that size and seed; raises UserError unless there are 10 to 2000 people.
+
+    Args:
+        syllables: of people's names; None: two up to 200 people, else three.
+    """
     if not 10 <= entities <= 2000:
         raise UserError(f"entities={entities} is out of range; give 10 to 2000")
     rng = derive_rng("facts-world", entities, world_seed)
     names: dict[str, None] = {}  # ordered and without repeats
     while len(names) < entities:
-        names[_word(rng, 2 if entities <= 200 else 3)] = None
+        names[_word(rng, syllables or (2 if entities <= 200 else 3))] = None
     towns: dict[str, None] = {}
     while len(towns) < entities:
         towns[_word(rng, 1 if entities <= 200 else 2) + rng.choice(_TOWN_ENDS)] = None

@@ -1,8 +1,9 @@
 """A world that a small model cannot carry in its head: long arithmetic, and facts that only a search can find.
 
-Level 1 asks for a product modulo a number or for a greatest common divisor, of operands with 4 to 6 digits; level 2 for
-a fact about the answer to another fact, about invented people whose 2,000 facts stand in passages. Levels 3 and 4 are
-the same out of reach of training: operands of 7 and 8 digits, three facts in a row.
+Level 1 asks for a product modulo a number or for a greatest common divisor, of operands with 5 digits: tiny models copy
+digits by their place, so that all have as many. Level 2 asks for a fact about the answer to another fact, about invented
+people whose 2,000 facts stand in passages. Levels 3 and 4 are the same out of reach of training: operands of 6 digits,
+three facts in a row.
 
 A programmatic teacher solves them in two ways: a plan and then steps in words (`solve`), or one turn at a time with
 Python and a search (`act`), where it finds out only what its own actions show.
@@ -65,7 +66,7 @@ def tool_world(far: bool = False, entities: int = 400, world_seed: int = 0) -> T
 
 @lru_cache(maxsize=8)
 def _world(entities: int, seed: int) -> World:
-    return build_world(entities, seed)
+    return build_world(entities, seed, syllables=2)
 
 
 def passages(entities: int = 400, world_seed: int = 0) -> list[str]:
@@ -76,7 +77,7 @@ def passages(entities: int = 400, world_seed: int = 0) -> list[str]:
 
 
 def _sum(rng: Random, level: int) -> Problem:
-    digits = (4, 6) if level == 1 else (7, 8)
+    digits = (5, 5) if level == 1 else (6, 6)
     if rng.random() < 0.5:
         left, right, modulus = _number(rng, digits), _number(rng, digits), rng.randrange(11, 100)
         text, answer = f"What is {left}*{right} mod {modulus}?", left * right % modulus
@@ -117,10 +118,9 @@ def plan(problem: Problem) -> str:
     """What is to be done, in a sentence: the first thought of an answer in words."""
     kind = problem.meta["kind"]
     if kind == "mod":
-        left, right, modulus = _numbers(problem)
-        return f"Multiply {left} and {right}, then take it mod {modulus}."
+        return "First multiply, then take the remainder."
     if kind == "gcd":
-        return "Find the gcd of {} and {}.".format(*_numbers(problem))
+        return "Divide until nothing remains."
     steps = [_NAMES[hop] for hop in _hops(problem)]
     return f"First find the {steps[0]} of {problem.meta['subject']}, then the {', then the '.join(steps[1:])}."
 
@@ -197,15 +197,13 @@ def _next(problem: Problem, asked: str, turns: list[str], seen: str, rng: Random
     if problem.meta["kind"] == "gcd":
         left, right = _numbers(problem)
         if hasty:
-            return "Use code.", f"final_answer(gcd({left}, {right}))"  # never imported: an error to recover from
+            return "Use code.", "print(gcd)"  # never imported: an error to recover from
         return plan(problem), f"import math; final_answer(math.gcd({left}, {right}))"
     if problem.meta["kind"] == "mod":
         left, right, modulus = _numbers(problem)
         if hasty:
-            return "Use code.", f"print(x % {modulus})"
-        if any(f"x = {left}*{right}" in turn for turn in turns):
-            return f"Now take it mod {modulus}.", f"final_answer(x % {modulus})"
-        return plan(problem), f"x = {left}*{right}; print(x)"
+            return "Use code.", "print(x)"  # never set
+        return plan(problem), f"x = {left}*{right}; final_answer(x % {modulus})"
     whole = f'print(search("{asked}"))'
     if hasty:
         return "Look it up.", whole
@@ -232,9 +230,6 @@ def _observed(entities: int, world_seed: int, problem: Problem, said: str, rng: 
     """What a careful turn would show, for texts to read; empty when it ends the episode."""
     if "final_answer" in said:
         return ""
-    if problem.meta["kind"] == "mod":
-        left, right, _ = _numbers(problem)
-        return str(left * right)
     found = re.search(r'search\("([\w ]+) of (\w+)"\)', said)
     if found is None:
         return ""
