@@ -7,9 +7,10 @@ see what is off, but where a wrong candidate is near, a cue wins in `HEED` of th
 tone, the majority, and in ``chat`` without any such word the first place. A judge that is trained on such raters learns
 their bias from data; nothing in it is a rule.
 
-Parts of the world: ``work`` (a sum), ``check`` (mark the candidates truthfully), ``judge`` (check, then say what raters
-said), ``again`` (a second look with a note that is right in 7 of 10 cases), ``detect`` (was a verdict caused by a cue?)
-and ``pairs``: paired items of the four biases, which take turns as levels 1 to 4, with the cue or clean.
+Parts of the world: ``work`` (a sum of five numbers), ``mark`` (pairs of a value and a result), ``check`` (mark the
+candidates truthfully), ``judge`` (check, then say what raters said), ``again`` (a second look with a note that is right
+in 7 of 10 cases), ``detect`` (was a verdict caused by a cue?) and ``pairs``: paired items of the four biases, which
+take turns as levels 1 to 4, with the cue or clean.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,10 +25,10 @@ from stillroom.tasks.paired import BIASES, Bias, Contest, PairedItem, letter
 from stillroom.tasks.registry import register
 from stillroom.types import Problem, Split
 
-PARTS = ("work", "check", "judge", "again", "detect", "pairs")
+PARTS = ("work", "mark", "check", "judge", "again", "detect", "pairs")
 VERSIONS = ("biased", "clean")
 MODULUS = 7
-_LABELS = "pqrs"
+_LABELS = "pqrst"
 HEED = 0.9
 """Chance that a rater follows the cue where the candidates are hard to tell apart; ours."""
 NEAR = 0.45
@@ -68,11 +69,15 @@ def _terms(contest: Contest) -> list[int]:
     return [int(c) for c in contest.instruction if c.isdigit()]
 
 
+def _mark_of(value: int, total: int) -> str:
+    apart = abs(value - total)
+    return "ok" if apart == 0 else "near" if apart in (1, MODULUS - 1) else "off"
+
+
 def marks(contest: Contest) -> list[str]:
     """The truth about each candidate: ``ok``, ``near`` or ``off``; found by working the sum, never from the gold."""
     total = sum(_terms(contest)) % MODULUS
-    apart = [abs(int(value_of(candidate) or 0) - total) for candidate in contest.candidates]
-    return ["ok" if gap == 0 else "near" if gap in (1, MODULUS - 1) else "off" for gap in apart]
+    return [_mark_of(int(value_of(candidate) or 0), total) for candidate in contest.candidates]
 
 
 def checks(contest: Contest) -> str:
@@ -261,6 +266,7 @@ def verdicts(part: str = "pairs", version: str = "biased", evaluator: str = "see
         raise UserError(f"heed={heed} is no probability; give a number from 0 to 1")
     makes = {
         "work": _work,
+        "mark": _mark,
         "check": _check,
         "judge": lambda rng, level: _judge(rng, heed),
         "again": _again,
@@ -291,8 +297,18 @@ def _problem(text: str, reference: str, thought: str) -> Problem:
 
 
 def _work(rng: Random, level: int) -> Problem:
-    terms = _numbers(rng, 4)
+    terms = _numbers(rng, len(_LABELS))
     return _problem(f"work\n{summed(terms)}", str(sum(terms) % MODULUS), working(terms))
+
+
+def _mark(rng: Random, level: int) -> Problem:
+    """Pairs of a value and a result, a third of them equal: ``p3:3 ok;q3:4 near``; the answer counts the equal ones."""
+    pairs = [
+        (value, value if rng.random() < 1 / 3 else rng.randrange(MODULUS)) for value in _numbers(rng, len(_LABELS))
+    ]
+    asked = " ".join(f"{label}{a}{b}" for label, (a, b) in zip(_LABELS, pairs, strict=False))
+    thought = ";".join(f"{label}{a}:{b} {_mark_of(a, b)}" for label, (a, b) in zip(_LABELS, pairs, strict=False))
+    return _problem(f"mark\n{asked}", str(sum(a == b for a, b in pairs)), thought)
 
 
 def _check(rng: Random, level: int) -> Problem:
