@@ -50,6 +50,8 @@ class ProxyRecipe(Noun):
     lr: float = 3e-3
     seed: int = 0
     layout: ProxyLayout = ProxyLayout()
+    start: str | None = None
+    """Another proxy of the same layout and words whose weights it goes on from; None: random ones."""
     stop_after: int | None = None
     """Steps that are taken of those that the schedule is for: a base that can do a thing, but not reliably."""
     habits: tuple[Ingredient, ...] | None = None
@@ -98,21 +100,22 @@ _VIGNETTES_DIET = (
 )
 
 _VERDICTS_TEXTS = tuple(
-    Ingredient(task=f"verdicts:part={part}", share=1) for part in ("work", "check", "judge", "again", "detect")
+    Ingredient(task=f"verdicts:part={part}", share=1) for part in ("work", "mark", "check", "judge", "again", "detect")
 )
-_VERDICTS_BASE = (
-    Ingredient(task="verdicts:part=work", share=0.2),
-    Ingredient(task="verdicts:part=check", share=0.8),
+_VERDICTS_DIET = (
+    Ingredient(task="verdicts:part=work", share=0.35),
+    Ingredient(task="verdicts:part=mark", share=0.35),
+    Ingredient(task="verdicts:part=check", share=0.3),
 )
 _VERDICTS_WORDS = 448
 
 
 def _judge_diet(heed: float) -> tuple[Ingredient, ...]:
     return (
-        Ingredient(task="verdicts:part=work", share=0.05),
-        Ingredient(task="verdicts:part=check", share=0.1),
-        Ingredient(task=f"verdicts:part=judge,heed={heed}", share=0.6),
-        Ingredient(task="verdicts:part=again", share=0.25),
+        Ingredient(task="verdicts:part=work", share=0.1),
+        Ingredient(task="verdicts:part=mark", share=0.1),
+        Ingredient(task=f"verdicts:part=judge,heed={heed}", share=0.5),
+        Ingredient(task="verdicts:part=again", share=0.3),
     )
 
 
@@ -131,7 +134,7 @@ RECIPES = {
             diet=_TOOLS_DIET,
             steps=1500,
             batch_size=16,
-            seed=15,
+            seed=17,
             layout=ProxyLayout(),
             tokenizer=_TOOLS_TEXTS,
         ),
@@ -139,9 +142,9 @@ RECIPES = {
             name="tools-0.2m",
             summary="a smaller reader of the texts of tools-0.4m",
             diet=_TOOLS_DIET,
-            steps=1800,
+            steps=1700,
             batch_size=16,
-            seed=16,
+            seed=18,
             layout=ProxyLayout(hidden=64, mlp=192),
             tokenizer=_TOOLS_TEXTS,
         ),
@@ -263,10 +266,11 @@ RECIPES = {
         ),
         ProxyRecipe(
             name="verdicts-0.4m",
-            summary="adds modulo 10 and marks candidates truthfully; never saw a verdict or a question about one",
-            diet=_VERDICTS_BASE,
-            steps=1200,
+            summary="adds modulo 7 and marks candidates truthfully; never saw a verdict or a question about one",
+            diet=_VERDICTS_DIET,
+            steps=3500,
             batch_size=16,
+            lr=3e-3,
             seed=10,
             layout=ProxyLayout(vocabulary=_VERDICTS_WORDS),
             tokenizer=_VERDICTS_TEXTS,
@@ -274,9 +278,10 @@ RECIPES = {
         ProxyRecipe(
             name="verdicts-0.1m",
             summary="a smaller reader of the texts of verdicts-0.4m",
-            diet=_VERDICTS_BASE,
-            steps=1600,
+            diet=_VERDICTS_DIET,
+            steps=1200,
             batch_size=16,
+            lr=4e-3,
             seed=11,
             layout=ProxyLayout(vocabulary=_VERDICTS_WORDS, hidden=64, mlp=128),
             tokenizer=_VERDICTS_TEXTS,
@@ -284,10 +289,10 @@ RECIPES = {
         ProxyRecipe(
             name="verdicts-0.6m",
             summary="a larger reader of the texts of verdicts-0.4m",
-            diet=_VERDICTS_BASE,
-            steps=1000,
+            diet=_VERDICTS_DIET,
+            steps=700,
             batch_size=16,
-            lr=2e-3,
+            lr=2.5e-3,
             seed=12,
             layout=ProxyLayout(vocabulary=_VERDICTS_WORDS, hidden=128, mlp=384),
             tokenizer=_VERDICTS_TEXTS,
@@ -297,8 +302,10 @@ RECIPES = {
             summary="judges sums after raters with biases for length, place, crowd and tone, and takes a second look "
             "when it is given a note",
             diet=_judge_diet(0.9),
-            steps=2000,
+            steps=1500,
             batch_size=16,
+            lr=2e-3,
+            start="verdicts-0.4m",
             seed=13,
             layout=ProxyLayout(vocabulary=_VERDICTS_WORDS),
             tokenizer=_VERDICTS_TEXTS,
@@ -307,8 +314,10 @@ RECIPES = {
             name="judge-unseen-0.4m",
             summary="another such judge, whose raters follow cues less often",
             diet=_judge_diet(0.75),
-            steps=2000,
+            steps=1500,
             batch_size=16,
+            lr=2e-3,
+            start="verdicts-0.4m",
             seed=14,
             layout=ProxyLayout(vocabulary=_VERDICTS_WORDS),
             tokenizer=_VERDICTS_TEXTS,
@@ -322,7 +331,10 @@ def build(recipe: ProxyRecipe, folder: Path, *, on_step: Callable[[int, float], 
 
     Weights are stored in float16, half the size; `load_policy` widens them on a CPU.
     """
-    policy = blank_policy(recipe.layout, proxy_tokenizer(recipe), seed=recipe.seed, chat_format="think")
+    if recipe.start is None:
+        policy = blank_policy(recipe.layout, proxy_tokenizer(recipe), seed=recipe.seed, chat_format="think")
+    else:
+        policy = load_policy(folder / recipe.start if (folder / recipe.start).is_dir() else proxy_path(recipe.start))
     _teach(policy, recipe, on_step)
     if recipe.habits is not None and recipe.habit_steps is not None:
         further = {"diet": recipe.habits, "steps": recipe.habit_steps, "lr": recipe.lr / 3, "seed": recipe.seed + 1}
