@@ -11,8 +11,8 @@ opens with the first paragraph of its own answer in words, which it continues; t
 that fail are dropped, one of the most common result (output, value, final answer) is taken. The paper's code compares
 what is printed, in one live interpreter, whose side effects leak.
 
-Kept: 5 steps, greedy single actions, the filter, the loss, the baselines. Ours: all weights instead of LoRA, one rate,
-2 passages a search (paper: 3; the baseline that retrieves once gets 4), steps of up to 64 tokens, two tiny students.
+Kept: 5 steps, greedy single actions, the filter, the loss, the baselines. Ours: all weights, one rate, 2 passages a
+search (paper: 3; who retrieves once gets 4), 64 tokens a step, two tiny students: `stillroom proxies build tools-0.2m`.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,9 +1,9 @@
 """A world that a small model cannot carry in its head: long arithmetic, and facts that only a search can find.
 
 Level 1 asks for a product modulo a number or for a greatest common divisor, of operands with 5 digits: tiny models copy
-digits by their place, so that all have as many. Level 2 asks for a fact about the answer to another fact, about invented
-people whose 2,000 facts stand in passages. Levels 3 and 4 are the same out of reach of training: operands of 6 digits,
-three facts in a row.
+digits by their place, so that all have as many. Level 2 asks for a fact about the answer to another fact, about people
+who are invented and whose 2,000 facts stand in passages. Levels 3 and 4 are the same out of reach of training: operands
+of 6 digits, three facts in a row.
 
 A programmatic teacher solves them in two ways: a plan and then steps in words (`solve`), or one turn at a time with
 Python and a search (`act`), where it finds out only what its own actions show.
