@@ -123,6 +123,8 @@ ATTACKS = (
     _reach("signal to the host", "os.kill(HOST.pid, 9)"),
     _call("signal to a thread", 200, "1, 9"),
     _call("signal with data", 129, "1, 9, 0"),
+    Attack("signal through a descriptor", f"{CTYPES}import os\nr, w = os.pipe()\n"
+           "if libc.fcntl(r, 8, 1) == 0 or libc.fcntl(r, 10, 9) == 0: print('ESC' + 'APED')"),
     _call("ptrace", 101, "16, 1, 0, 0"),
     _call("reading another process", 310, "1, 0, 0, 0, 0, 0"),
     _call("descriptor of a process", 434, "1, 0"),

@@ -21,7 +21,6 @@ import fcntl
 import importlib
 import io
 import json
-import linecache
 import os
 import platform
 import random
@@ -46,6 +45,7 @@ _PRIVATE, _NOSUID, _NODEV, _NOEXEC, _DETACH = 0x44000, 2, 4, 8, 2
 _PDEATHSIG, _DUMPABLE, _NO_NEW_PRIVS = 1, 4, 38
 # Filters of system calls; numbers of x86_64.
 _ARCH, _SECCOMP, _CAPSET, _PIVOT_ROOT, _CLONE, _CLONE3 = 0xC000003E, 317, 126, 155, 56, 435
+_FCNTL, _FCNTL_COMMANDS = 72, (0, 1, 2, 3, 4, 1030)  # copy a descriptor, read and set its flags; no signals to others
 _KILL, _ALLOW, _ERRNO, _NOTIFY = 0x80000000, 0x7FFF0000, 0x00050000, 0x7FC00000
 _FORK = 0x01200011  # the flags of fork(): SIGCHLD and two addresses of the child's thread number
 _RECEIVE, _ANSWER = 0xC0502100, 0xC0182101
@@ -54,7 +54,7 @@ ALLOWED = {
     "mprotect": 10, "munmap": 11, "brk": 12, "rt_sigaction": 13, "rt_sigprocmask": 14, "rt_sigreturn": 15,
     "pread64": 17, "pwrite64": 18, "readv": 19, "writev": 20, "access": 21, "pipe": 22, "select": 23,
     "sched_yield": 24, "mremap": 25, "madvise": 28, "dup": 32, "dup2": 33, "nanosleep": 35, "getpid": 39,
-    "sendto": 44, "recvfrom": 45, "sendmsg": 46, "recvmsg": 47, "getsockname": 51, "exit": 60, "fcntl": 72, "fsync": 74,
+    "sendto": 44, "recvfrom": 45, "sendmsg": 46, "recvmsg": 47, "getsockname": 51, "exit": 60, "fsync": 74,
     "fdatasync": 75, "truncate": 76, "ftruncate": 77, "getdents": 78, "getcwd": 79, "chdir": 80, "rename": 82,
     "mkdir": 83, "rmdir": 84, "unlink": 87, "symlink": 88, "readlink": 89, "chmod": 90, "umask": 95,
     "gettimeofday": 96, "getrlimit": 97, "getrusage": 98, "times": 100, "getuid": 102, "getgid": 104, "geteuid": 107,
@@ -155,6 +155,9 @@ def filter_calls() -> int:
     program = code(load, 4) + code(equal, _ARCH, 1) + code(give, _KILL) + code(load, 0)
     for number in ALLOWED.values():
         program += code(equal, number, 0, 1) + code(give, _ALLOW)
+    commands = b"".join(code(equal, command, 0, 1) + code(give, _ALLOW) for command in _FCNTL_COMMANDS)
+    program += code(equal, _FCNTL, 0, 2 + 2 * len(_FCNTL_COMMANDS)) + code(load, 24) + commands
+    program += code(give, _ERRNO | errno.EPERM)
     # The C library tries clone3 first and takes "no such call" for an answer; its flags lie behind a pointer.
     program += code(equal, _CLONE3, 0, 1) + code(give, _ERRNO | errno.ENOSYS)
     program += code(equal, _CLONE, 0, 3) + code(load, 16) + code(equal, _FORK, 0, 1) + code(give, _NOTIFY)
@@ -569,7 +572,6 @@ def _preload(modules: list[str]) -> Iterator[str]:
             importlib.import_module(name)
         except ImportError:
             yield name
-    linecache.clearcache()
 
 
 def main() -> None:
