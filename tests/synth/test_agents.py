@@ -231,6 +231,16 @@ def test_several_candidates_run_on_copies_and_one_commits(box: Sandbox) -> None:
     assert several.params(PARAMS).n == 4
 
 
+def test_a_setup_gives_the_interpreter_its_data(box: Sandbox) -> None:
+    (problem,) = make_problems(1)
+    sampler = Scripted({"q": [code("final_answer(data + 1)")]})
+    prompt = Prompt(messages=(Message(role="user", content="q"),), problem=problem)
+    ((_, episode),) = play(sampler, [prompt], PARAMS, replace(AGENT, setup=lambda p: f"data = {p.level}"), box)
+    assert (episode.answer, len(episode.steps)) == (str(problem.level + 1), 1)
+    with pytest.raises(UserError, match="the setup of problem p0 failed: ZeroDivisionError"):
+        list(play(sampler, [prompt], PARAMS, replace(AGENT, setup=lambda p: "1/0"), box))
+
+
 def test_a_first_thought_opens_step_one_only_and_is_continued(box: Sandbox) -> None:
     prefix = "Thought: First add."
     script = ["\n<code>\nprint(1)\n</code>", code("final_answer(1)", "Now answer.")]

@@ -7,7 +7,7 @@ import pytest
 
 from stillroom.tasks import load_task
 from stillroom.tasks.base import Style
-from stillroom.tasks.toolworld import LAYOUTS, act, passages, plan
+from stillroom.tasks.toolworld import LAYOUTS, act, passages, plan, variables
 from stillroom.types import Message, Problem
 
 NAMES = {"mentor", "best friend", "home town", "job"}
@@ -43,7 +43,7 @@ def test_answers_by_another_route(spec: str, levels: set[int]) -> None:
 
 
 def test_operands_are_as_long_as_their_level_says() -> None:
-    for spec, digits in (("tool-world", (5, 5)), ("tool-world:far=true", (6, 6))):
+    for spec, digits in (("tool-world", (4, 6)), ("tool-world:far=true", (7, 8))):
         for problem in load_task(spec).problems("train", 60, 0):
             if problem.level in (1, 3):
                 numbers = problem.meta["numbers"][:2]  # type: ignore[index]
@@ -88,6 +88,12 @@ def test_without_a_first_thought_half_of_its_first_turns_are_careless() -> None:
     problems = load_task("tool-world").problems("train", 300, 0)
     careless = sum(plan(p) not in act(p, p.messages, "", Random(i)) for i, p in enumerate(problems))
     assert 110 < careless < 190
+
+
+def test_numbers_are_variables_of_the_interpreter() -> None:
+    for problem in load_task("tool-world").problems("train", 12, 0):
+        held = dict(line.split(" = ") for line in variables(problem).splitlines())
+        assert list(held.values()) == [str(n) for n in problem.meta.get("numbers", [])]  # type: ignore[union-attr]
 
 
 def test_the_teacher_reads_its_observations_and_gives_up_when_they_do_not_help() -> None:

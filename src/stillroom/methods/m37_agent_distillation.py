@@ -34,7 +34,7 @@ from stillroom.synth.agents import Agent, AgentSampler, ProgramAgent
 from stillroom.synth.episodes import first_thought
 from stillroom.synth.rejection import FixedTrials
 from stillroom.synth.tools import Retriever, Toolbox, search_tool, with_context
-from stillroom.tasks.toolworld import act, passages
+from stillroom.tasks.toolworld import act, passages, variables
 from stillroom.types import Message, Trace
 
 SMALL, LARGE = "tools-0.2m", "tools-0.4m"
@@ -63,7 +63,7 @@ def _index() -> Retriever:
 
 
 def _agent() -> Agent:
-    return Agent(toolbox=Toolbox([search_tool(_index(), k=2)]))
+    return Agent(toolbox=Toolbox([search_tool(_index(), k=2)]), setup=variables)
 
 
 def _retrieved(messages: tuple[Message, ...]) -> str:

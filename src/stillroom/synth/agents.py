@@ -56,6 +56,7 @@ class Agent:
         candidates: actions per step; above 1 the most consistent one is chosen (paper: 8).
         temperature, top_p: of actions, instead of the caller's (paper, with candidates: 0.4 and 0.8).
         observation_characters: longer observations are cut.
+        setup: code that every episode's interpreter runs first, without a turn for it: a problem's data as variables.
     """
 
     toolbox: Toolbox = field(default_factory=Toolbox)
@@ -68,6 +69,7 @@ class Agent:
     observation_characters: int = 1000
     limits: Limits = _LIMITS
     modules: tuple[str, ...] = MODULES
+    setup: Callable[[Problem], str] | None = None
 
     def sandbox(self) -> Sandbox:
         """A sandbox for its episodes; raises UserError where model-written code cannot be isolated."""
@@ -222,7 +224,7 @@ def play(
         first_thoughts: per prompt, what the first turn opens with, to be continued; empty: none.
 
     Raises:
-        UserError: not even the first step fits the model.
+        UserError: not even the first step fits the model; a setup that fails.
     """
     drawn = agent.params(params)
     head = (Message(role="system", content=agent.system),) if agent.system else ()
@@ -232,6 +234,11 @@ def play(
         for number, (prompt, thought) in enumerate(zip(prompts, thoughts, strict=True))
     }
     asked = {number: row.messages for number, row in rows.items()}
+    for row in rows.values():
+        if agent.setup is not None and row.prompt.problem is not None:
+            begun = box.run(row.state, agent.setup(row.prompt.problem))
+            if not begun.ok:
+                raise UserError(f"the setup of problem {row.prompt.problem.id} failed: {begun.error}")
     for step in range(agent.max_steps):
         answers = _sample(sampler, {n: _ask(row, step) for n, row in rows.items()}, drawn, first=step == 0)
         for number, row in list(rows.items()):

@@ -1,9 +1,9 @@
 """A world that a small model cannot carry in its head: long arithmetic, and facts that only a search can find.
 
-Level 1 asks for a product modulo a number or for a greatest common divisor, of operands with 5 digits: tiny models copy
-digits by their place, so that all have as many. Level 2 asks for a fact about the answer to another fact, about people
-who are invented and whose 2,000 facts stand in passages. Levels 3 and 4 are the same out of reach of training: operands
-of 6 digits, three facts in a row.
+Level 1 asks for a product modulo a number or for a greatest common divisor, of operands with 4 to 6 digits, which an
+interpreter holds as variables (`variables`), because tiny models hardly learn to copy digits. Level 2 asks for a fact
+about the answer to another fact, about people who are invented and whose 2,000 facts stand in passages. Levels 3 and 4
+are the same out of reach of training: operands of 7 and 8 digits, three facts in a row.
 
 A programmatic teacher solves them in two ways: a plan and then steps in words (`solve`), or one turn at a time with
 Python and a search (`act`), where it finds out only what its own actions show.
@@ -77,7 +77,7 @@ def passages(entities: int = 400, world_seed: int = 0) -> list[str]:
 
 
 def _sum(rng: Random, level: int) -> Problem:
-    digits = (5, 5) if level == 1 else (6, 6)
+    digits = (4, 6) if level == 1 else (7, 8)
     if rng.random() < 0.5:
         left, right, modulus = _number(rng, digits), _number(rng, digits), rng.randrange(11, 100)
         text, answer = f"What is {left}*{right} mod {modulus}?", left * right % modulus
@@ -112,6 +112,12 @@ def _chain(world: World, rng: Random, level: int) -> Problem:
         level=level,
         meta={"kind": "chain", "subject": subject, "hops": list(hops)},
     )
+
+
+def variables(problem: Problem) -> str:
+    """Code that gives an interpreter the numbers of a question as a, b and c; nothing for questions about facts."""
+    numbers = _numbers(problem) if problem.meta["kind"] != "chain" else []
+    return "\n".join(f"{name} = {number}" for name, number in zip("abc", numbers, strict=False))
 
 
 def plan(problem: Problem) -> str:
@@ -195,15 +201,15 @@ def act(problem: Problem, messages: Sequence[Message], prefix: str, rng: Random,
 def _next(problem: Problem, asked: str, turns: list[str], seen: str, rng: Random, careless: float) -> tuple[str, str]:
     hasty = rng.random() < careless
     if problem.meta["kind"] == "gcd":
-        left, right = _numbers(problem)
         if hasty:
-            return "Use code.", "print(gcd)"  # never imported: an error to recover from
-        return plan(problem), f"import math; final_answer(math.gcd({left}, {right}))"
+            return "Use code.", "print(gcd(a, b))"  # never imported: an error to recover from
+        return plan(problem), "import math; final_answer(math.gcd(a, b))"
     if problem.meta["kind"] == "mod":
-        left, right, modulus = _numbers(problem)
         if hasty:
-            return "Use code.", "print(x)"  # never set
-        return plan(problem), f"x = {left}*{right}; final_answer(x % {modulus})"
+            return "Use code.", "print(x % c)"  # never set
+        if any("x = a*b" in turn for turn in turns):
+            return "Now take the remainder.", "final_answer(x % c)"
+        return plan(problem), "x = a*b; print(x)"
     whole = f'print(search("{asked}"))'
     if hasty:
         return "Look it up.", whole
@@ -230,6 +236,9 @@ def _observed(entities: int, world_seed: int, problem: Problem, said: str, rng: 
     """What a careful turn would show, for texts to read; empty when it ends the episode."""
     if "final_answer" in said:
         return ""
+    if problem.meta["kind"] == "mod":
+        left, right, _ = _numbers(problem)
+        return str(left * right)
     found = re.search(r'search\("([\w ]+) of (\w+)"\)', said)
     if found is None:
         return ""
