@@ -70,9 +70,9 @@ def test_every_bias_is_accounted_for_with_both_judges(smoke: tuple[Any, Path]) -
             assert {"flagged", "insisted", "right_to_wrong", "wrong_to_right", "malformed"} <= report["clean"].keys()
 
 
-def test_gates_are_the_judge_s_accuracy_and_the_loss_by_each_cue(smoke: tuple[Any, Path]) -> None:
+def test_gates_are_the_base_the_judge_s_accuracy_and_the_loss_by_each_cue(smoke: tuple[Any, Path]) -> None:
     gates = smoke[0].gates
-    assert len(gates) % 2 == 0
+    assert len(gates) == 1 + 2 * len(page.LEVELS)
     assert {(gate.low, gate.high) for gate in gates} == {(0.85, 1.0), (0.15, 1.0)}
 
 

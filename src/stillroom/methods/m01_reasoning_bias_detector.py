@@ -23,7 +23,7 @@ from typing import Any
 
 from stillroom.judge.asking import Judge
 from stillroom.judge.debias import Debiased, exchanged, items_of, label_only
-from stillroom.judge.metrics import PairScores, reports_of
+from stillroom.judge.metrics import reports_of
 from stillroom.judge.samplers import Remembering
 from stillroom.judge.supervision import agreeing, blind_reasoner, collect, explained, labels_alone, readable
 from stillroom.judge.wording import SUMS
@@ -113,14 +113,14 @@ def _setup(problems: int, test: int, train: TrainConfig) -> Setup:
 
 
 def _gates(still: Still, scores: Mapping[str, ArmScore]) -> list[Gate]:
-    """The judge can judge, and every cue that counts moves it."""
+    """The judge can judge, every cue that counts moves it, and the detector's base can tell right from wrong."""
+    check = still.measure(still.student, name="base", how=Measure(task="verdicts:part=check", problems=100))
+    gates = [Gate(name="the base tells candidates apart", value=check.accuracy.value or 0.0, low=0.85, high=1.0)]
     found = {(r["evaluator"], r["bias"]): r["before"] for r in (still.run.result_of("account:none") or {})["biases"]}
-    gates = []
     for bias in (BIASES[level - 1] for level in LEVELS):
-        before = PairScores.model_validate(found["seen", bias])
-        plain, lost = before.accuracy or 0.0, (before.accuracy or 0.0) - (before.accuracy_b or 0.0)
+        plain, cued = (found["seen", bias][key] or 0.0 for key in ("accuracy", "accuracy_b"))
         gates.append(Gate(name=f"{bias}: Acc(D)", value=plain, low=0.85, high=1.0))
-        gates.append(Gate(name=f"{bias}: Acc(D) - Acc(D_bias)", value=lost, low=0.15, high=1.0))
+        gates.append(Gate(name=f"{bias}: Acc(D) - Acc(D_bias)", value=plain - cued, low=0.15, high=1.0))
     return gates
 
 
@@ -131,7 +131,7 @@ experiment = Experiment(
     task="verdicts",
     teacher="program",
     student="proxy:verdicts-0.4m",
-    params=SamplingParams(max_new_tokens=8),
+    params=SamplingParams(max_new_tokens=48),
     presets={
         "smoke": _setup(16, 8, TrainConfig(steps=1, batch_size=4)),
         "proxy": _setup(1200, 240, TrainConfig(epochs=3, batch_size=16, lr=1e-3)),
