@@ -102,6 +102,7 @@ _VIGNETTES_DIET = (
 _VERDICTS_TEXTS = tuple(
     Ingredient(task=f"verdicts:part={part}", share=1) for part in ("work", "mark", "check", "judge", "again", "detect")
 )
+# Tried: equal values are told apart after some 1,200 steps, sums of two numbers come right only after some 6,000.
 _VERDICTS_DIET = (
     Ingredient(task="verdicts:part=work", share=0.35),
     Ingredient(task="verdicts:part=mark", share=0.35),
@@ -268,7 +269,7 @@ RECIPES = {
             name="verdicts-0.4m",
             summary="adds modulo 7 and marks candidates truthfully; never saw a verdict or a question about one",
             diet=_VERDICTS_DIET,
-            steps=3500,
+            steps=9000,
             batch_size=16,
             lr=3e-3,
             seed=10,
@@ -279,7 +280,7 @@ RECIPES = {
             name="verdicts-0.1m",
             summary="a smaller reader of the texts of verdicts-0.4m",
             diet=_VERDICTS_DIET,
-            steps=1200,
+            steps=12000,
             batch_size=16,
             lr=4e-3,
             seed=11,
@@ -290,7 +291,7 @@ RECIPES = {
             name="verdicts-0.6m",
             summary="a larger reader of the texts of verdicts-0.4m",
             diet=_VERDICTS_DIET,
-            steps=700,
+            steps=8000,
             batch_size=16,
             lr=2.5e-3,
             seed=12,
