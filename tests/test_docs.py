@@ -81,7 +81,9 @@ def test_documented_flags_exist() -> None:
     for page in PAGES:
         for words in commands(page):
             # Two words where the first names a group: `traces stats`.
-            path = tuple(words[:2]) if words[0] in ("tasks", "traces", "proxies", "judge", "bench") else tuple(words[:1])
+            path = (
+                tuple(words[:2]) if words[0] in ("tasks", "traces", "proxies", "judge", "bench") else tuple(words[:1])
+            )
             used.setdefault(path, set()).update(word.split("=")[0] for word in words if word.startswith("--"))
     assert used
     for path, flags in used.items():

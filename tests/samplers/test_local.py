@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Callable
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -171,7 +172,9 @@ class _WithHead:
     """A model whose choices are written down beforehand."""
 
     def __init__(self, model: Any, head: Callable[[torch.Tensor], torch.Tensor]) -> None:
-        self.config, self.device, self.base_model, self._head = model.config, model.device, model.base_model, head
+        self.config, self.device, self.base_model, self._head = copy(model.config), model.device, model.base_model, head
+        # Of no layout whose operations are counted: a written choice is no product.
+        self.config.model_type = "scripted"
 
     def get_output_embeddings(self) -> Callable[[torch.Tensor], torch.Tensor]:
         return self._head

@@ -33,18 +33,31 @@ def jail() -> Iterator[Sandbox]:
         yield box
 
 
+def _on_one_port() -> tuple[socket.socket, socket.socket]:
+    """A stream and a datagram socket: what is free for the one may be taken for the other."""
+    while True:
+        stream, datagrams = socket.socket(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        stream.bind(("127.0.0.1", 0))
+        try:
+            datagrams.bind(stream.getsockname())
+        except OSError:
+            stream.close()
+            datagrams.close()
+        else:
+            return stream, datagrams
+
+
 @pytest.fixture
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
     """What an attacker would like to reach; whatever arrives at a socket is kept."""
     monkeypatch.setenv("STILLROOM_SECRET", SECRET)
     (tmp_path / "secret").write_text(SECRET)
     (tmp_path / "secret").chmod(0o644)
-    listening = [socket.socket(), socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)]
+    stream, datagrams = _on_one_port()
+    listening = [stream, socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)]
     abstract, reached = f"\0stillroom-{os.getpid()}", []
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
-        datagrams.bind(("127.0.0.1", 0))
-        port = datagrams.getsockname()[1]
-        listening[0].bind(("127.0.0.1", port))
+    with datagrams:
+        port = stream.getsockname()[1]
         listening[1].bind(str(tmp_path / "unix"))
         listening[2].bind(abstract)
         for one in listening:
