@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from fixtures_models import called, fresh, qwen2_policy, taught
+from fixtures_models import called, fresh, qwen2_policy, rows, taught
 from stillroom.chat import Tokenised
 from stillroom.errors import TrainingStopped, UserError
 from stillroom.learn.adapt.lora import LoRA
@@ -205,6 +205,15 @@ def test_sequences_are_written_out_sums_over_trained_tokens() -> None:
         for name, logp, length in zip(batch.row_ids, found.logp_R.tolist(), found.length_R.tolist(), strict=True):
             expected = written_out(policy, next(row for row in rows if row.id == name))
             assert (logp, length) == pytest.approx(expected, rel=1e-6)
+
+
+def test_what_a_view_keeps_of_a_batch_is_never_given_for_a_later_one() -> None:
+    """A batch that is let go leaves its place in memory to the next; fifty of them shared a place before."""
+    policy = qwen2_policy()
+    view = View(policy)
+    for row in rows(policy, 50):
+        batch = collate([(row,)], policy.pad_id, policy.device)
+        assert torch.equal(view.sequences(batch).logp_R, View(policy).sequences(batch).logp_R)
 
 
 def test_the_dpo_loss_and_gradient_of_a_policy() -> None:

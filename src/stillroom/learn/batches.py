@@ -55,9 +55,11 @@ class Transform(Protocol):
     def __call__(self, rows: Sequence[Row], step: int, rng: Random) -> Sequence[Row]: ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Batch:
     """Rows on lines of equal length, padded on the right: one row a line, or several when packed.
+
+    A batch equals itself alone, so that what was made of it can be kept under it.
 
     ``weights_LT[l, t]`` is the weight of *predicting* token t from the tokens before it, so that it is 0 for the first
     token of every row.

@@ -63,14 +63,15 @@ class View:
     reference: Reference | None = None
     heads: Mapping[str, Head] = field(default_factory=dict)
     """Of the learner, by name."""
-    _states: dict[int, torch.Tensor] = field(default_factory=dict)
-    _scored: dict[tuple[int, float], Scored] = field(default_factory=dict)
+    # Keys are the batches, which live as long: the number of a dead one may be given to the next.
+    _states: dict[Batch, torch.Tensor] = field(default_factory=dict)
+    _scored: dict[tuple[Batch, float], Scored] = field(default_factory=dict)
 
     def states(self, batch: Batch) -> torch.Tensor:
         """Hidden states [N, D] from which the N tokens that carry a weight are predicted, line by line."""
-        if id(batch) not in self._states:
-            self._states[id(batch)] = _states(self.policy, batch)
-        return self._states[id(batch)]
+        if batch not in self._states:
+            self._states[batch] = _states(self.policy, batch)
+        return self._states[batch]
 
     def logp_trained(self, batch: Batch, temperature: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
         """Log-probabilities [N] (float32 at least) and weights [N] of the N tokens that carry a weight, line by line.
@@ -78,7 +79,7 @@ class View:
         They are those under logits / temperature; logits are computed for these positions only.
         """
         keep_LT = batch.weights_LT > 0
-        known = self._scored.get((id(batch), temperature))
+        known = self._scored.get((batch, temperature))
         if known is not None:
             return known.logp_N, batch.weights_LT[keep_LT]
         return _logp_trained(self.policy, self.states(batch), batch, temperature)
@@ -91,7 +92,7 @@ class View:
         Args:
             gradient: whether the entropies must have one.
         """
-        key = (id(batch), temperature)
+        key = (batch, temperature)
         known = self._scored.get(key)
         if known is None or (gradient and torch.is_grad_enabled() and not known.entropy_N.requires_grad):
             targets_N = batch.ids_LT[batch.weights_LT > 0]
