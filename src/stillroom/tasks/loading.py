@@ -22,6 +22,7 @@ MODULES = {
     "vignettes": "vignettes",
     "tool-world": "toolworld",
     "verdicts": "verdicts",
+    "shapes": "shapes",
     "gsm8k": "real",
     "math": "real",
     "math500": "real",
