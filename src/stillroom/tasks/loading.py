@@ -23,6 +23,14 @@ MODULES = {
     "tool-world": "toolworld",
     "verdicts": "verdicts",
     "shapes": "shapes",
+    **dict.fromkeys(
+        (
+            *("aquarium", "battleships", "binairo", "colored-sudoku", "field-explore", "futoshiki", "hitori"),
+            *("jigsaw-sudoku", "kakurasu", "kakuro", "killer-sudoku", "light-up", "nonogram", "odd-even-sudoku"),
+            *("renzoku", "skyscraper", "star-battle", "sudoku", "thermometers", "trees-and-tents"),
+        ),
+        "puzzles.tasks",
+    ),
     "gsm8k": "real",
     "math": "real",
     "math500": "real",
