@@ -49,6 +49,8 @@ FORMATS = {
             answer_close="}",
         ),
         ChatFormat(name="hash", think_close="\n", answer_open="#### "),
+        # The whole answer part is the answer, as where constraints on every word of it are checked.
+        ChatFormat(name="plain", think_open="<think>\n", think_close="\n</think>\n"),
         ChatFormat(name="answer-only", answer_open="\\boxed{", answer_close="}"),
     )
 }

@@ -28,12 +28,16 @@ def distill(
     batch_size: Annotated[int | None, typer.Option(help="Examples per optimiser step.")] = None,
     max_new_tokens: Annotated[int | None, typer.Option(help="Longest answer, of teacher and student.")] = None,
     temperature: Annotated[float | None, typer.Option(help="Of the teacher.")] = None,
-    chat_format: Annotated[str | None, typer.Option("--format", help="think, boxed, hash or answer-only.")] = None,
+    chat_format: Annotated[
+        str | None, typer.Option("--format", help="think, boxed, hash, plain or answer-only.")
+    ] = None,
     chat_template: Annotated[Path | None, typer.Option(help="Jinja file that replaces the student's template.")] = None,
     field: Annotated[
         list[str] | None, typer.Option(help="For files, WHAT=COLUMN: question, answer, id, level, options.")
     ] = None,
-    layout: Annotated[str | None, typer.Option(help="For files: gsm8k, math, aqua, commonsenseqa or plain.")] = None,
+    layout: Annotated[
+        str | None, typer.Option(help="For files: gsm8k, math, aqua, commonsenseqa, ifeval or plain.")
+    ] = None,
     eval_file: Annotated[str | None, typer.Option(help="File with the held-out problems.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first bad row of a file.")] = False,
     price: Annotated[

@@ -16,8 +16,12 @@ def evaluate(
     n: Annotated[int, typer.Option("--n", min=1, help="Answers per problem.")] = 1,
     temperature: Annotated[float, typer.Option(min=0, help="0 is greedy.")] = 0.0,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = 128,
-    chat_format: Annotated[str | None, typer.Option("--format", help="think, boxed, hash or answer-only.")] = None,
-    layout: Annotated[str | None, typer.Option(help="For files: gsm8k, math, aqua, commonsenseqa or plain.")] = None,
+    chat_format: Annotated[
+        str | None, typer.Option("--format", help="think, boxed, hash, plain or answer-only.")
+    ] = None,
+    layout: Annotated[
+        str | None, typer.Option(help="For files: gsm8k, math, aqua, commonsenseqa, ifeval or plain.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the sampling.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps.")] = "cpu",
     strategy: Annotated[

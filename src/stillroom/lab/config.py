@@ -26,7 +26,7 @@ class DistillConfig(BaseModel):
     fields: dict[str, str] = Field(default_factory=dict)
     """For files: what (question, answer, id, level, options) → column."""
     layout: str | None = None
-    """For files: gsm8k, math, aqua, commonsenseqa or plain."""
+    """For files: gsm8k, math, aqua, commonsenseqa, ifeval or plain."""
     eval_file: str | None = None
     """Held-out problems in a file of their own; without it a tenth of the task's problems, chosen by content."""
     strict: bool = False
@@ -41,7 +41,7 @@ class DistillConfig(BaseModel):
     adapt: str = "full"
     """Which weights move: full, lora[:rank=16], masked[:score=lift,density=0.05], freeze:PATTERN (what moves)."""
     chat_format: str | None = None
-    """think, boxed, hash or answer-only; default: the student checkpoint's own, else the task's."""
+    """think, boxed, hash, plain or answer-only; default: the student checkpoint's own, else the task's."""
     chat_template: str | None = None
     """A Jinja file that replaces the student tokenizer's template."""
     problems: int = Field(2400, ge=1)

@@ -27,6 +27,8 @@ class Layout(NamedTuple):
     adapt: Callable[[Row, Fields], Problem]
     """``adapt(row, columns)``: a problem without id (unless the row has one), task and split. Raises DataError."""
     fits: Callable[[Row], bool]
+    chat_format: str = "boxed"
+    """Of tasks that are made of such rows."""
 
 
 def _column(row: Row, columns: Fields, field: str) -> Any:
@@ -182,6 +184,12 @@ def _plain(row: Row, columns: Fields) -> Problem:
     return Problem(task="", messages=question(text), reference=answer, **rest)
 
 
+def _ifeval(row: Row, columns: Fields) -> Problem:
+    from stillroom.tasks.instructions.ifeval import adapt
+
+    return adapt(row)
+
+
 def _nested(row: Row) -> bool:
     return "answerKey" in row and (isinstance(row.get("question"), Mapping) or "choices" in row)
 
@@ -216,6 +224,14 @@ LAYOUTS = {
             ("question", "answer", "id"),
             _commonsenseqa,
             _nested,
+        ),
+        Layout(
+            "ifeval",
+            "prompt, instruction_id_list, kwargs",
+            (),
+            _ifeval,
+            lambda row: "instruction_id_list" in row,
+            "plain",
         ),
         Layout(
             "plain",

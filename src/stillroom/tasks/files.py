@@ -184,7 +184,7 @@ def build(
     Raises:
         DataError: when no row is usable, or with `strict` when one is not; names the first rows and the count.
     """
-    problems, rejects = _collect(name, list(sources), dict(fields or {}), layout)
+    problems, rejects, chat_format = _collect(name, list(sources), dict(fields or {}), layout)
     if rejects and (strict or not problems):
         shown = "; ".join(f"{r.source} row {r.row}: {r.reason}" for r in rejects[:5])
         raise DataError(
@@ -193,12 +193,14 @@ def build(
         )
     if not problems:
         raise DataError(f"{name}: there are no rows")
-    return Loaded(finite(name, problems, summary=summary, world=world, licence=licence), tuple(rejects))
+    task = finite(name, problems, summary=summary, world=world, licence=licence, chat_format=chat_format)
+    return Loaded(task, tuple(rejects))
 
 
 def _collect(
     name: str, sources: list[Source], fields: Fields, layout: str | None
-) -> tuple[list[Problem], list[Reject]]:
+) -> tuple[list[Problem], list[Reject], str]:
+    """Problems, rejects, and the chat format that suits the rows."""
     problems: list[Problem] = []
     rejects: list[Reject] = []
     declared = {source.split for source in sources if source.split}
@@ -236,7 +238,7 @@ def _collect(
             ids.add(ident)
             split = _split(problem, source.split, declared)
             problems.append(problem.model_copy(update={"id": ident, "task": name, "split": split}))
-    return problems, rejects
+    return problems, rejects, chosen.chat_format if chosen else "boxed"
 
 
 def _split(problem: Problem, own: Split | None, declared: set[Split]) -> Split:
@@ -247,7 +249,14 @@ def _split(problem: Problem, own: Split | None, declared: set[Split]) -> Split:
 
 
 def verify(problem: Problem, text: str, *, strict: bool = True) -> Verdict:
-    """Multiple choice where the problem has options, mathematics (which also compares plain words) elsewhere."""
+    """Constraints and survey answers where a problem has them, multiple choice where it has options, else mathematics.
+
+    Mathematics also compares plain words.
+    """
+    if "constraints" in problem.meta:
+        from stillroom.tasks.instructions.verify import verify as verify_constraints
+
+        return verify_constraints(problem, text, strict=strict)
     return (choice.verify if problem.options else math.verify)(problem, text, strict=strict)
 
 
@@ -260,7 +269,15 @@ def corrupt(problem: Problem) -> str:
     return f"1+{gold}" if number is None else str(number.value + 1)
 
 
-def finite(name: str, problems: list[Problem], *, summary: str = "", world: str = "", licence: str = "unknown") -> Task:
+def finite(
+    name: str,
+    problems: list[Problem],
+    *,
+    summary: str = "",
+    world: str = "",
+    licence: str = "unknown",
+    chat_format: str = "boxed",
+) -> Task:
     """A task over a fixed list; ``problems(split, n, seed)`` gives the first n in an order that the seed decides."""
 
     def choose(split: Split, n: int | None, seed: int) -> list[Problem]:
@@ -276,7 +293,7 @@ def finite(name: str, problems: list[Problem], *, summary: str = "", world: str 
         world=world,
         source="file",
         licence=licence,
-        chat_format="boxed",
+        chat_format=chat_format,
         corrupt=corrupt,
     )
 

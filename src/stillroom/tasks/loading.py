@@ -22,6 +22,7 @@ MODULES = {
     "vignettes": "vignettes",
     "tool-world": "toolworld",
     "verdicts": "verdicts",
+    "instructions": "instructions.world",
     "shapes": "shapes",
     **dict.fromkeys(
         (
@@ -36,6 +37,7 @@ MODULES = {
     "math500": "real",
     "aqua": "real",
     "commonsenseqa": "real",
+    "ifeval": "real",
 }
 """Built-in task → the module of this package that registers it."""
 

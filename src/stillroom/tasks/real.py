@@ -64,6 +64,14 @@ REAL = {
         "MIT",
         "commonsense questions with five options",
     ),
+    "ifeval": RealSet(
+        "ifeval",
+        (("ifeval/input_data.jsonl", "test"),),
+        "hf:google/IFEval",
+        "instructions",
+        "Apache-2.0",
+        "541 prompts with one to three instructions that a program can check",
+    ),
 }
 
 
