@@ -8,7 +8,7 @@ once. Only the first part is trained: gradients, adapters, optimisers and checkp
 
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import NamedTuple, cast
@@ -82,6 +82,7 @@ class SumPolicy(Policy):
         row_LT: torch.Tensor,
         wanted_LT: torch.Tensor,
         positions_LT: torch.Tensor | None = None,
+        images: Mapping[str, torch.Tensor] | None = None,
     ) -> torch.Tensor:
         """The parts' states side by side, [N, D_1 + D_2 + ...]; those of the others without a gradient."""
         first, *others = self.parts
@@ -131,6 +132,9 @@ def sum_of(parts: Sequence[Part | tuple[Policy, float]]) -> SumPolicy:
     first, *others = (Part(*part) for part in parts)
     if not others:
         raise UserError("a sum of policies needs two parts or more")
+    seeing = [part.policy.source for part in (first, *others) if part.policy.vision is not None]
+    if seeing:
+        raise UserError(f"{seeing[0]} sees pictures, and sums are of policies that read text alone")
     own = {weight.untyped_storage().data_ptr() for weight in first.policy.model.parameters()}
     for policy, _ in others:
         if any(weight.untyped_storage().data_ptr() in own for weight in policy.model.parameters()):

@@ -7,7 +7,7 @@ layouts keep a state of fixed size, which padding must never enter. Plain Llama 
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, cast
 
@@ -15,6 +15,7 @@ import torch
 from transformers import DynamicCache
 
 from stillroom.models.composite import SumPolicy
+from stillroom.models.images import Picture, positions
 from stillroom.models.llama import known_parts, start
 from stillroom.models.llama_prompts import read_once
 from stillroom.models.policy import Policy
@@ -41,7 +42,11 @@ class Decoding(Protocol):
 
 
 def prefill(
-    policy: Policy, prompts: Sequence[Sequence[int]], max_new_tokens: int, prefixes: Prefixes | None = None
+    policy: Policy,
+    prompts: Sequence[Sequence[int]],
+    max_new_tokens: int,
+    prefixes: Prefixes | None = None,
+    pictures: Sequence[Picture] = (),
 ) -> tuple[torch.Tensor, Decoding]:
     """Read prompts of any lengths at once, padded on the left; returns the logits [B, V] of what follows.
 
@@ -49,6 +54,7 @@ def prefill(
         prompts: token ids; at least one each.
         max_new_tokens: how often `step` will be called at most.
         prefixes: texts of this policy that need not be read again; of use on the fast path of a single model only.
+        pictures: of a policy that sees: those of all prompts, in order.
     """
     if isinstance(policy, SumPolicy):
         begun = [prefill(part.policy, prompts, max_new_tokens) for part in policy.parts]
@@ -68,9 +74,14 @@ def prefill(
             decoding.take([prefixes.find(ids) for ids in prompts])
         return decoding.read(ids_BT[:, decoding.width :]), decoding
     mask_BT = (torch.arange(width + max_new_tokens, device=policy.device) >= pad_B[:, None]).long()
-    position_BT = (mask_BT[:, :width].cumsum(1) - 1).clamp(min=0)
-    calling = _Calling(policy, DynamicCache(config=policy.model.config), mask_BT, position_BT[:, -1], width)
-    return calling.forward(ids_BT, position_BT), calling
+    seen = dict[str, torch.Tensor]()
+    if policy.vision is not None and pictures:
+        tensors = policy.vision.tensors(pictures)
+        seen = policy.vision.inputs(ids_BT, {name: tensor.to(policy.device) for name, tensor in tensors.items()})
+    position = positions(policy.model, ids_BT, mask_BT[:, :width], seen)
+    last_B = position.reshape(-1, *ids_BT.shape).amax((0, 2))
+    calling = _Calling(policy, DynamicCache(config=policy.model.config), mask_BT, last_B, width)
+    return calling.forward(ids_BT, position, seen), calling
 
 
 @dataclass
@@ -99,7 +110,9 @@ class _Calling:
     def states(self, row: int) -> torch.Tensor | None:
         return None
 
-    def forward(self, ids_BT: torch.Tensor, position_BT: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, ids_BT: torch.Tensor, position_BT: torch.Tensor, seen: Mapping[str, torch.Tensor] = {}
+    ) -> torch.Tensor:
         model, mask_BT = self.policy.model, self.mask_BT[:, : self.width]
         memory = {_memory_name(type(model.base_model).forward): self.cache}
         states: torch.Tensor
@@ -109,7 +122,7 @@ class _Calling:
             states = model.base_model(input_ids=ids_BT, attention_mask=mask, use_cache=True, **memory).last_hidden_state
             return self.policy.logits(states[:, -1].to(model.dtype))  # it sums in float32
         states = model.base_model(
-            input_ids=ids_BT, attention_mask=mask_BT, position_ids=position_BT, use_cache=True, **memory
+            input_ids=ids_BT, attention_mask=mask_BT, position_ids=position_BT, use_cache=True, **memory, **seen
         ).last_hidden_state
         return self.policy.logits(states[:, -1])
 

@@ -10,11 +10,19 @@ from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 from transformers.utils import logging as transformers_logging
 
 from stillroom.errors import CheckpointError, UserError
 from stillroom.io import read_json
+from stillroom.models.images import SEEING, Vision, load_vision
 from stillroom.models.llama import Parts, known_parts
 from stillroom.models.llama_states import Lines, states
 from stillroom.models.memory import keep_memory
@@ -65,6 +73,8 @@ class Policy:
     stop_ids: frozenset[int] = field(default_factory=frozenset)
     fingerprint: str = ""
     """Of the vocabulary: two policies with the same fingerprint agree on every token id."""
+    vision: Vision | None = None
+    """How it sees; None for a policy that reads text alone."""
 
     @property
     def device(self) -> torch.device:
@@ -77,7 +87,7 @@ class Policy:
 
     @property
     def max_length(self) -> int:
-        return int(getattr(self.model.config, "max_position_embeddings", 1 << 20))
+        return int(getattr(self.model.config.get_text_config(), "max_position_embeddings", 1 << 20))
 
     def num_parameters(self) -> int:
         return sum(p.numel() for p in self.model.parameters())
@@ -113,6 +123,7 @@ class Policy:
         row_LT: torch.Tensor,
         wanted_LT: torch.Tensor,
         positions_LT: torch.Tensor | None = None,
+        images: Mapping[str, torch.Tensor] | None = None,
     ) -> torch.Tensor:
         """Last hidden states [N, D] at the N places that are wanted, line by line.
 
@@ -122,6 +133,7 @@ class Policy:
             wanted_LT: bool; never True for padding.
             positions_LT: of packed lines: positions that start again at 0 with every row, so that a row sees itself
                 alone (`packable`).
+            images: of a policy that sees: the pictures of all rows in order, as `Vision.tensors` gives them.
         """
         parts = self._plain_parts()
         if parts is not None:
@@ -131,7 +143,9 @@ class Policy:
             lines = Lines(ids_N.cpu().numpy(), lengths, ids_N.device)
             return states(parts, ids_N, lines, wanted_LT[real_LT].nonzero()[:, 0])
         packing = {} if positions_LT is None else {"position_ids": positions_LT}
-        found: torch.Tensor = self.model.base_model(input_ids=ids_LT, use_cache=False, **packing).last_hidden_state
+        seen = self.vision.inputs(ids_LT, images) if self.vision is not None and images else {}
+        body = self.model.base_model
+        found: torch.Tensor = body(input_ids=ids_LT, use_cache=False, **packing, **seen).last_hidden_state
         return found[wanted_LT].to(self.model.dtype)  # Mamba sums in float32 and its head does not
 
     def logits(self, hidden_ND: torch.Tensor) -> torch.Tensor:
@@ -189,17 +203,17 @@ def load_part(
         raise CheckpointError(f"no checkpoint at {source}: the folder does not exist")
     try:
         config = AutoConfig.from_pretrained(str(source))
-        if config.model_type not in LAYOUTS:
-            raise CheckpointError(
-                f"{source}: layout {config.model_type!r} is not supported yet; supported: {', '.join(LAYOUTS)}"
-            )
+        if config.model_type not in (*LAYOUTS, *SEEING):
+            known = ", ".join((*LAYOUTS, *SEEING))
+            raise CheckpointError(f"{source}: layout {config.model_type!r} is not supported yet; supported: {known}")
         if getattr(config, "use_bias", False):
             raise CheckpointError(
                 f"{source}: {config.model_type} with use_bias lets padding into its state; use another"
             )
         wanted = dtype or (torch.float32 if device == "cpu" else "auto")
         # Mismatched shapes are let through here to be refused by name below.
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
+        kind = AutoModelForImageTextToText if config.model_type in SEEING else AutoModelForCausalLM
+        loaded: Any = kind.from_pretrained(
             str(source), dtype=wanted, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True
         )
         model, loading = loaded
@@ -216,7 +230,8 @@ def load_part(
             raise UserError(f"cannot read the chat template {chat_template}: {error}") from error
     model.to(device)
     model.eval()
-    return make_policy(model, tokenizer, source=str(source), sidecar=_read_sidecar(folder))
+    vision = load_vision(str(source), config, tokenizer) if config.model_type in SEEING else None
+    return make_policy(model, tokenizer, source=str(source), sidecar=_read_sidecar(folder), vision=vision)
 
 
 def _read_sidecar(folder: Path) -> Sidecar | None:
@@ -228,7 +243,12 @@ def _read_sidecar(folder: Path) -> Sidecar | None:
 
 
 def make_policy(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, *, source: str, sidecar: Sidecar | None = None
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    *,
+    source: str,
+    sidecar: Sidecar | None = None,
+    vision: Vision | None = None,
 ) -> Policy:
     """A policy from parts in memory; checks that they belong together."""
     if not getattr(tokenizer, "is_fast", False):
@@ -241,7 +261,7 @@ def make_policy(
         )
     ends = model.generation_config.eos_token_id if model.generation_config is not None else None
     if ends is None:
-        ends = model.config.eos_token_id
+        ends = model.config.get_text_config().eos_token_id
     stops = {ends} if isinstance(ends, int) else set(ends or ())
     if isinstance(tokenizer.eos_token_id, int):
         stops.add(tokenizer.eos_token_id)
@@ -255,6 +275,7 @@ def make_policy(
         sidecar=sidecar,
         stop_ids=frozenset(stops),
         fingerprint=digest(*(f"{token}={index}" for token, index in vocabulary)),
+        vision=vision,
     )
 
 
@@ -293,6 +314,8 @@ def save_policy(
         config["dtype"] = str(dtype).removeprefix("torch.")
         (temporary / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     policy.tokenizer.save_pretrained(str(temporary))
+    for name, text in (policy.vision.files if policy.vision is not None else {}).items():
+        (temporary / name).write_text(text, encoding="utf-8")
     write_sidecar(temporary, sidecar.model_copy(update={"parts": policy.named_parts()}))
     if card:
         (temporary / "README.md").write_text(card, encoding="utf-8")

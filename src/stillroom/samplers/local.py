@@ -8,7 +8,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from stillroom.chat import render_chat
 from stillroom.models.costs import costs_of
 from stillroom.models.decoding import Decoding, prefill
 from stillroom.models.policy import Policy, require_prompt_fits
@@ -17,6 +16,7 @@ from stillroom.models.tokens import token_bytes
 from stillroom.samplers.automata import TokenAutomaton, Vocabulary, ban_automaton, stop_automaton, vocabulary
 from stillroom.samplers.base import Prompt, SamplingParams, response_seed
 from stillroom.samplers.drawing import Draw, DrawOne, draw, draw_one, settle
+from stillroom.samplers.pictures import Encoded, drawn, encode
 from stillroom.types import Finish, Message, Response, Usage
 
 PROMPTS = 4096
@@ -113,12 +113,12 @@ class LocalSampler:
         return f"local:{self.policy.source}"
 
     def prompt_ids(self, prompt: Prompt) -> list[int]:
-        """Token ids of the conversation with the assistant turn opened and the prefix, if any, begun."""
-        return list(self._encoded(prompt.messages, prompt.prefix))
+        """Token ids of the conversation with the assistant turn opened and the prefix, if any, begun; of a picture, as
+        many image tokens as the model makes vectors of it."""
+        return list(self._encoded(prompt.messages, prompt.prefix).ids)
 
-    def _encode(self, messages: tuple[Message, ...], prefix: str) -> tuple[int, ...]:
-        text = render_chat(self.policy.tokenizer, messages, generate=True) + prefix
-        return tuple(self.policy.tokenizer(text, add_special_tokens=False)["input_ids"])
+    def _encode(self, messages: tuple[Message, ...], prefix: str) -> Encoded:
+        return encode(self.policy, messages, prefix)
 
     def sample(
         self,
@@ -128,12 +128,12 @@ class LocalSampler:
         on_progress: Callable[[int], None] | None = None,
     ) -> list[list[Response]]:
         """As the protocol says; `on_progress` is called with the number of responses just finished."""
-        encoded = [self.prompt_ids(prompt) for prompt in prompts]
-        for ids in encoded:
-            require_prompt_fits(self.policy, len(ids) + params.max_new_tokens, "a prompt with its answer")
+        encoded = [self._encoded(prompt.messages, prompt.prefix) for prompt in prompts]
+        for one in encoded:
+            require_prompt_fits(self.policy, len(one.ids) + params.max_new_tokens, "a prompt with its answer")
         rows = [_Row(i, j, response_seed(prompt, j)) for i, prompt in enumerate(prompts) for j in range(params.n)]
         # Rows of one prompt stay together (one prefill), prompts of like length share a batch (little padding).
-        rows.sort(key=lambda row: (len(encoded[row.prompt]), row.prompt, row.offset))
+        rows.sort(key=lambda row: (len(encoded[row.prompt].ids), row.prompt, row.offset))
         answers: list[list[Response | None]] = [[None] * params.n for _ in prompts]
         for start in range(0, len(rows), self.batch_rows):
             batch = rows[start : start + self.batch_rows]
@@ -144,12 +144,12 @@ class LocalSampler:
         return [[answer for answer in found if answer is not None] for found in answers]
 
     @torch.inference_mode()
-    def _draw_all(self, rows: list[_Row], encoded: list[list[int]], params: SamplingParams) -> _Drawn:
+    def _draw_all(self, rows: list[_Row], encoded: list[Encoded], params: SamplingParams) -> _Drawn:
         policy, device, limit = self.policy, self.policy.device, params.max_new_tokens
         place = {prompt: at for at, prompt in enumerate(dict.fromkeys(row.prompt for row in rows))}
         if self._prefixes is not None:
             self._prefixes.belong_to(policy.model)
-        logits_BV, decoding = prefill(policy, [encoded[prompt] for prompt in place], limit, self._prefixes)
+        logits_BV, decoding = self._read([encoded[prompt] for prompt in place], limit)
         index_B = torch.tensor([place[row.prompt] for row in rows], device=device)
         decoding.select(index_B)
         logits_BV = logits_BV[index_B]
@@ -161,6 +161,7 @@ class LocalSampler:
         ends_V = torch.zeros(logits_BV.shape[1], dtype=torch.bool)
         ends_V[[token for token in policy.stop_ids if token < len(ends_V)]] = True
         ends_V = ends_V.to(device)
+        never_V = self._never(logits_BV.shape[1])
         stops = ban = None
         if params.stop or params.constraint:
             known = self._known(len(ends_V))
@@ -172,6 +173,8 @@ class LocalSampler:
         stop_B = ban_B = torch.zeros(len(rows), dtype=torch.long, device=device)
         for at in range(limit):
             banned_BV = ban.marked_SV[ban_B] if ban is not None else None
+            if never_V is not None:
+                banned_BV = never_V.expand_as(logits_BV) if banned_BV is None else banned_BV | never_V
             drawn = draw(logits_BV, uniform_TB[at].index_select(0, live_B), params, banned_BV)
             tokens_B = drawn.tokens_B
             raw_B = logits_BV.gather(1, tokens_B[:, None])[:, 0].float() if params.raw_logits else None
@@ -186,7 +189,7 @@ class LocalSampler:
             ended = int(ended_B.sum())
             if self._prefixes is not None and (ended or at + 1 == limit):
                 over_B = ended_B if at + 1 < limit else torch.ones_like(ended_B)
-                self._keep(over_B, decoding, steps, [encoded[row.prompt] for row in rows])
+                self._keep(over_B, decoding, steps, [list(encoded[row.prompt].ids) for row in rows])
             if ended == len(live_B) or at + 1 == limit:
                 break
             if ended:
@@ -198,12 +201,13 @@ class LocalSampler:
         return _put_together(steps, len(rows), limit)
 
     @torch.inference_mode()
-    def _draw_one(self, row: _Row, ids: list[int], params: SamplingParams) -> _Drawn:
+    def _draw_one(self, row: _Row, encoded: Encoded, params: SamplingParams) -> _Drawn:
         """`_draw_all` for a single row, without torch between the steps, for which one row is too little work."""
         policy, limit = self.policy, params.max_new_tokens
         if self._prefixes is not None:
             self._prefixes.belong_to(policy.model)
-        logits_BV, decoding = prefill(policy, [ids], limit, self._prefixes)
+        logits_BV, decoding = self._read([encoded], limit)
+        never_V = self._never(logits_BV.shape[1])
         uniforms = [0.0] * limit
         if params.temperature > 0:
             uniforms = np.random.Generator(np.random.Philox(row.seed)).random(limit).tolist()
@@ -219,6 +223,8 @@ class LocalSampler:
         while True:
             logits_V = logits_BV[0].float().numpy()
             banned_V = ban.marked_SV[ban_state] if ban is not None else None
+            if never_V is not None:
+                banned_V = never_V.numpy() if banned_V is None else banned_V | never_V.numpy()
             drawn = draw_one(logits_V, uniforms[len(steps)], params, banned_V)
             token = drawn.token
             steps.append(drawn)
@@ -234,7 +240,7 @@ class LocalSampler:
             logits_BV = decoding.step(torch.tensor([token]))
         states = decoding.states(0) if self._prefixes is not None else None
         if self._prefixes is not None and states is not None:
-            self._prefixes.keep(ids + [drawn.token for drawn in steps[:-1]], states)
+            self._prefixes.keep([*encoded.ids, *(drawn.token for drawn in steps[:-1])], states)
         tokens, *numbers = zip(*steps, strict=True)
         tokens_T = torch.tensor(tokens)
         logp_T, tie_T = settle(Draw(tokens_T, *(torch.tensor(found, dtype=torch.float64) for found in numbers)))
@@ -259,6 +265,18 @@ class LocalSampler:
             if states is not None:
                 self._prefixes.keep(prompts[row] + drawn, states)
 
+    def _read(self, prompts: Sequence[Encoded], limit: int) -> tuple[torch.Tensor, Decoding]:
+        pictures = drawn([word for prompt in prompts for word in prompt.pictures])
+        return prefill(self.policy, [prompt.ids for prompt in prompts], limit, self._prefixes, pictures)
+
+    def _never(self, size: int) -> torch.Tensor | None:
+        """Tokens that are not drawn whatever their logits (bool, [V]): they stand for pictures that nobody showed."""
+        if self.policy.vision is None:
+            return None
+        never_V = torch.zeros(size, dtype=torch.bool)
+        never_V[[*self.policy.vision.marks]] = True
+        return never_V.to(self.policy.device)
+
     def _known(self, size: int) -> Vocabulary:
         if self._vocabulary is None or self._vocabulary.size != size:
             self._vocabulary = vocabulary(self.policy, size)
@@ -267,7 +285,7 @@ class LocalSampler:
     def _tables(self, automaton: TokenAutomaton) -> _Tables:
         return _Tables(*(torch.from_numpy(table).to(self.policy.device) for table in automaton))
 
-    def _responses(self, rows: list[_Row], encoded: list[list[int]], params: SamplingParams) -> Iterator[Response]:
+    def _responses(self, rows: list[_Row], encoded: list[Encoded], params: SamplingParams) -> Iterator[Response]:
         if len(rows) == 1 and self.policy.device.type == "cpu":
             drawn = self._draw_one(rows[0], encoded[rows[0].prompt], params)
         else:
@@ -283,7 +301,7 @@ class LocalSampler:
                 logp_policy=tuple(logps[at][:length]),
                 raw_logits=tuple(raws[at][:length]) if params.raw_logits else None,
                 tokenizer=self.policy.fingerprint,
-                usage=self._usage(len(encoded[row.prompt]), length),
+                usage=self._usage(len(encoded[row.prompt].ids), length),
                 seed=row.seed,
                 near_ties=ties[at],
             )
