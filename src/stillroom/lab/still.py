@@ -10,14 +10,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from stillroom.chat import ChatFormat, tokenise
+from stillroom.chat import ChatFormat
 from stillroom.errors import TrainingStopped, UserError
 from stillroom.lab.checkpoints import Checkpoints, move_into_place
 from stillroom.lab.evaluate import ArmScore, Measure, evaluate, score
 from stillroom.lab.reinforce import Drive, Further, Reinforcement, run_reinforcement
 from stillroom.lab.run import Run
 from stillroom.learn.adapt.base import AdamW, Adapt, Full
-from stillroom.learn.batches import Row, examples
+from stillroom.learn.batches import Row, examples, make_row
 from stillroom.learn.learner import Learner, refusal
 from stillroom.learn.objectives.base import Objective
 from stillroom.learn.objectives.contrast import Collapse
@@ -497,8 +497,7 @@ def set_rows(data: Sequence[Trace | Comparison], policy: Policy, settings: Train
 
 def row_of(trace: Trace, policy: Policy) -> Row:
     """A trace as a training row of a policy."""
-    tokens = tokenise(trace.taught, policy.tokenizer, fingerprint=policy.fingerprint, stop_ids=policy.stop_ids)
-    return Row(trace.id, tokens)
+    return make_row(trace.id, trace.taught, policy)
 
 
 def _once(traces: Sequence[Trace]) -> list[Trace]:

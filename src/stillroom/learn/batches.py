@@ -11,7 +11,11 @@ import torch
 
 from stillroom.chat import Tokenised
 from stillroom.errors import TrainingStopped, UserError
+from stillroom.models.images import Vision
+from stillroom.models.policy import Policy
+from stillroom.samplers.pictures import drawn, teach
 from stillroom.seeds import derive_rng
+from stillroom.types import Segment
 
 
 class Row(NamedTuple):
@@ -31,6 +35,14 @@ class Row(NamedTuple):
     value head's estimate before the token; ``return``, what it should have been. Log-probabilities are those under
     logits / temperature.
     """
+    pictures: tuple[str, ...] = ()
+    """Words of the scenes that it shows, in the order of their tokens; drawn when a batch is made."""
+
+
+def make_row(id: str, segments: Sequence[Segment], policy: Policy) -> Row:
+    """A taught conversation as a training row of a policy; raises UserError as `samplers.pictures.teach` does."""
+    tokens, pictures = teach(policy, segments)
+    return Row(id, tokens, pictures=pictures)
 
 
 Example = tuple[Row, ...]
@@ -77,6 +89,8 @@ class Batch:
     row_ids: tuple[str, ...]
     signals: Mapping[str, torch.Tensor] = field(default_factory=dict)
     """Signals of the rows, each [L, T] float32: 0 for padding, nan for rows that do not have it."""
+    images: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    """Tensors of the rows' pictures, in the order of their tokens (`Vision.tensors`)."""
 
     @property
     def trained_tokens(self) -> int:
@@ -88,9 +102,18 @@ class Batch:
 
 
 def collate(
-    batch: Sequence[Example], pad_id: int, device: torch.device | str = "cpu", *, packed: bool = False
+    batch: Sequence[Example],
+    pad_id: int,
+    device: torch.device | str = "cpu",
+    *,
+    packed: bool = False,
+    vision: Vision | None = None,
 ) -> Batch:
-    """Lay rows on lines as long as the longest row; `packed` puts as many rows on a line as fit (first fit)."""
+    """Lay rows on lines as long as the longest row; `packed` puts as many rows on a line as fit (first fit).
+
+    Args:
+        vision: of the policy that will read them, where rows show pictures.
+    """
     rows = [row for example in batch for row in example]
     lengths = [len(row.tokens.ids) for row in rows]
     lines = _first_fit(lengths) if packed else [[i] for i in range(len(rows))]
@@ -114,6 +137,8 @@ def collate(
         # Padding counts as one more row: it must not be seen as part of the last one.
         positions[at, start:] = np.arange(shape[1] - start)
     numbers = [number for number, example in enumerate(batch) for _ in example]
+    words = [word for line in lines for i in line for word in rows[i].pictures]
+    images = vision.tensors(drawn(words)) if vision is not None else {}
     return Batch(
         ids_LT=torch.from_numpy(ids).to(device),
         weights_LT=torch.from_numpy(weights).to(device),
@@ -123,6 +148,7 @@ def collate(
         score_R=torch.tensor([row.score for row in rows], device=device),
         row_ids=tuple(row.id for row in rows),
         signals={name: torch.from_numpy(laid).to(device) for name, laid in signals.items()},
+        images={name: tensor.to(device) for name, tensor in images.items()},
     )
 
 

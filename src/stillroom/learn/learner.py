@@ -154,7 +154,7 @@ class Learner:
         # Without padding there is nothing to gain from lines that several rows share.
         tight = self.policy.skips_padding
         packed = self.policy.packable and not tight
-        batches = [collate(part, pad, device, packed=packed) for part in micro]
+        batches = [collate(part, pad, device, packed=packed, vision=self.policy.vision) for part in micro]
         denominators = [sum(term.objective.denominator(part) for part in batches) for term in chosen]
         pending = self._pending or _Pending()
         self.policy.model.train()

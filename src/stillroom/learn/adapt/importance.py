@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 import torch
 
-from stillroom.chat import ChatFormat, render, tokenise
+from stillroom.chat import ChatFormat, render
 from stillroom.errors import UserError
 from stillroom.learn.adapt.masked import Masked
 from stillroom.learn.adapt.matrices import Matrix, matrices
 from stillroom.learn.adapt.scores import ScoreName, Statistics, get_score, largest, observe
-from stillroom.learn.batches import Row, collate, split
+from stillroom.learn.batches import Row, collate, make_row, split
 from stillroom.learn.learner import Learner
 from stillroom.learn.objectives.base import View
 from stillroom.learn.objectives.sft import SFT
@@ -80,7 +80,8 @@ def _gradients(policy: Policy, found: Sequence[Matrix], rows: Sequence[Row]) -> 
 def mean_loss(policy: Policy, rows: Sequence[Row], *, micro_tokens: int = 4096) -> float:
     """Cross-entropy per trained token over all rows, in nats."""
     objective = SFT()
-    batches = [collate(part, policy.pad_id, policy.device) for part in split([(row,) for row in rows], micro_tokens)]
+    parts = split([(row,) for row in rows], micro_tokens)
+    batches = [collate(part, policy.pad_id, policy.device, vision=policy.vision) for part in parts]
     total = sum(float(objective(View(policy), batch).total) for batch in batches)
     return total / sum(objective.denominator(batch) for batch in batches)
 
@@ -106,6 +107,5 @@ def solved_rows(
         segments = [Segment(role=message.role, text=message.content) for message in problem.messages]
         taught = render(chat_format, solution.thought, solution.answer)
         segments.append(Segment(role="assistant", text=taught, weight=1.0))
-        tokens = tokenise(segments, policy.tokenizer, fingerprint=policy.fingerprint, stop_ids=policy.stop_ids)
-        found.append(Row(problem.id, tokens))
+        found.append(make_row(problem.id, segments, policy))
     return found

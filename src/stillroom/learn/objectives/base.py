@@ -138,7 +138,7 @@ def _states(policy: Policy, batch: Batch) -> torch.Tensor:
     """Of the tokens before those that carry a weight."""
     before_LT = torch.zeros_like(batch.weights_LT, dtype=torch.bool)
     before_LT[:, :-1] = batch.weights_LT[:, 1:] > 0
-    return policy.states(batch.ids_LT, batch.row_LT, before_LT, batch.positions_LT)
+    return policy.states(batch.ids_LT, batch.row_LT, before_LT, batch.positions_LT, batch.images)
 
 
 def _logp_trained(

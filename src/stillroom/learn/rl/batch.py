@@ -95,4 +95,5 @@ def row(rollout: Rollout, weights: Floats, signals: dict[str, Floats]) -> Row:
         rollout.id,
         Tokenised([*rollout.prompt_ids, *rollout.ids], [*before, *weights.tolist()]),
         signals={name: [*before, *values.tolist()] for name, values in signals.items()},
+        pictures=rollout.pictures,
     )

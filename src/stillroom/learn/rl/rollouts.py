@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 from stillroom.chat import ChatFormat, ask
 from stillroom.errors import UserError
 from stillroom.samplers.base import Prompt, SamplingParams
+from stillroom.samplers.pictures import pictures_of
 from stillroom.seeds import derive_rng, derive_seed
 from stillroom.types import Message, Problem, Response
 
@@ -93,6 +94,8 @@ class Rollout:
     """Optimiser steps that the policy had taken when it wrote this."""
     as_asked: bool = True
     """Whether it is trained under the prompt that it was asked under, so that `logp_policy` holds."""
+    pictures: tuple[str, ...] = ()
+    """Of the prompt in training: words of scenes."""
 
     @property
     def id(self) -> str:
@@ -173,6 +176,7 @@ def roll_out(
                         response=response,
                         version=version,
                         as_asked=variant.taught is None,
+                        pictures=pictures_of(trained.messages),
                     )
                 )
     return [rollout for group in groups for rollout in group]

@@ -50,7 +50,8 @@ def _read(learner: Learner, rows: Sequence[Row], read: Callable[[Batch], torch.T
     numbered = [(row._replace(id=str(number)),) for number, row in enumerate(rows)]
     with torch.no_grad():
         for part in split(numbered, learner.micro_tokens):
-            batch = collate(part, learner.policy.pad_id, learner.policy.device)
+            policy = learner.policy
+            batch = collate(part, policy.pad_id, policy.device, vision=policy.vision)
             values_N = read(batch).double().cpu()
             counts = (batch.weights_LT > 0).sum(1).tolist()
             for name, values in zip(batch.row_ids, values_N.split(counts), strict=True):
