@@ -16,6 +16,7 @@ import torch
 from pydantic import Field
 
 from stillroom.errors import CheckpointError, UserError
+from stillroom.models.images import group_of
 from stillroom.models.policy import Policy
 from stillroom.types import Noun
 
@@ -240,7 +241,7 @@ def linear_weights(policy: Policy) -> dict[str, torch.nn.Parameter]:
     """The weight matrices of all linear modules but the output head, under their names in the model.
 
     These are what adapters and masks work on; embeddings (also where the head is tied to them), biases and norms are
-    left alone.
+    left alone, and so are the eyes of a policy that sees: adapters are for its text part.
 
     Raises:
         UserError: a policy without linear modules.
@@ -249,7 +250,9 @@ def linear_weights(policy: Policy) -> dict[str, torch.nn.Parameter]:
     found = {
         f"{name}.weight": cast(torch.nn.Parameter, module.weight)
         for name, module in policy.model.named_modules()
-        if isinstance(module, torch.nn.Linear) and module is not head
+        if isinstance(module, torch.nn.Linear)
+        and module is not head
+        and (policy.vision is None or group_of(policy.vision.layout, name) == "text")
     }
     if not found:
         raise UserError(f"{policy.source}: no linear module was found whose weights could be adapted")

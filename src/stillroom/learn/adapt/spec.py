@@ -7,6 +7,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from stillroom.errors import UserError, unknown_name
 from stillroom.learn.adapt.base import Adapt, Freeze, Full
+from stillroom.learn.adapt.groups import Groups
 from stillroom.learn.adapt.lora import LoRA
 from stillroom.learn.adapt.masked import Masked
 
@@ -17,7 +18,8 @@ _FIXED = ("name", "provides")
 def parse_adapt(spec: str) -> Adapt:
     """``full``, ``lora``, ``lora:rank=8,alpha=16``, ``masked:score=lift,density=0.05``, ``freeze:PATTERN,PATTERN``.
 
-    ``freeze`` names the tensors that move, as shell patterns (``freeze:*.mlp.*``).
+    ``freeze`` names the tensors that move, as shell patterns (``freeze:*.mlp.*``), and ``groups`` the parts of a model
+    that sees (``groups:projector,text``).
 
     Raises:
         UserError: an unknown kind, option or value, with what to write instead.
@@ -28,8 +30,10 @@ def parse_adapt(spec: str) -> Adapt:
         if not patterns:
             raise UserError(f"adapt {spec!r} does not say what moves; write freeze:PATTERN, e.g. freeze:*.mlp.*")
         return Freeze(train=patterns)
+    if kind == "groups":
+        return Groups(train=tuple(part.strip() for part in text.split(",") if part.strip()))
     if kind not in KINDS:
-        raise unknown_name("adapt", kind, [*KINDS, "freeze"])
+        raise unknown_name("adapt", kind, [*KINDS, "freeze", "groups"])
     known = [field.name for field in fields(KINDS[kind]) if field.name not in _FIXED]
     options: dict[str, str] = {}
     for part in text.split(",") if text else ():
