@@ -12,17 +12,26 @@ from typing import Literal, get_args
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from stillroom.chat import Tokenised, ask, get_format, render, tokenise
+from stillroom.chat import Tokenised, ask, get_format, render
 from stillroom.io import read_json, write_json
-from stillroom.learn.batches import Row
+from stillroom.learn.batches import Row, make_row
 from stillroom.learn.learner import Learner
 from stillroom.learn.objectives.sft import SFT
 from stillroom.learn.training import TrainConfig, train
 from stillroom.models.policy import Policy, Sidecar, load_policy, save_policy
-from stillroom.models.proxies import ProxyLayout, blank_policy, cache_folder, make_tokenizer, proxy_path
+from stillroom.models.proxies import (
+    EyesLayout,
+    ProxyLayout,
+    blank_policy,
+    blank_seeing_policy,
+    cache_folder,
+    make_tokenizer,
+    proxy_path,
+)
 from stillroom.seeds import derive_rng, derive_seed, digest
 from stillroom.tasks import load_task
 from stillroom.tasks.base import Style, Task
+from stillroom.tasks.scenes import without_pictures
 from stillroom.types import Noun, Problem, Segment
 
 Form = Literal["chat", "document"]
@@ -50,6 +59,8 @@ class ProxyRecipe(Noun):
     lr: float = 3e-3
     seed: int = 0
     layout: ProxyLayout = ProxyLayout()
+    eyes: EyesLayout | None = None
+    """Of a proxy that sees; None: it reads text alone."""
     start: str | None = None
     """Another proxy of the same layout and words whose weights it goes on from; None: random ones."""
     stop_after: int | None = None
@@ -120,6 +131,12 @@ def _judge_diet(heed: float) -> tuple[Ingredient, ...]:
     )
 
 
+_SHAPES_DIET = (
+    Ingredient(task="shapes:high=1", share=0.4),
+    Ingredient(task="shapes:low=2,high=2", share=0.3),
+    Ingredient(task="shapes:low=3", share=0.3),
+)
+
 _TOOLS_DIET = tuple(
     Ingredient(task="tool-world:entities=2000,world_seed=1", share=share, form="document", style=Style(layout=layout))
     for layout, share in (("episode", 0.6), ("reading", 0.4))
@@ -129,6 +146,18 @@ _TOOLS_TEXTS = (*_TOOLS_DIET, Ingredient(task="tool-world:entities=2000,world_se
 RECIPES = {
     recipe.name: recipe
     for recipe in (
+        ProxyRecipe(
+            name="shapes-0.7m",
+            summary="sees: reads pictures of coloured shapes row by row",
+            diet=_SHAPES_DIET,
+            steps=600,
+            batch_size=32,
+            lr=2e-3,
+            seed=19,
+            layout=ProxyLayout(mlp=384),
+            eyes=EyesLayout(),
+            tokenizer=_SHAPES_DIET,
+        ),
         ProxyRecipe(
             name="tools-0.4m",
             summary="has read, as plain text, agents at work and passages with answers, about another world of people",
@@ -250,6 +279,16 @@ RECIPES = {
             layout=ProxyLayout(hidden=144, layers=4, mlp=432),
         ),
         ProxyRecipe(
+            name="folds-0.4m",
+            summary="works out chains of up to seven folds in one thought; never saw a summary or a longer chain",
+            diet=(
+                Ingredient(task="registers:high=7,distractors=0,operands=numbers", share=1, style=Style(verbosity=1)),
+            ),
+            steps=2500,
+            batch_size=16,
+            seed=70,
+        ),
+        ProxyRecipe(
             name="vignettes-0.4m",
             summary="can work out vignettes, but two times in three it answers at once",
             diet=_VIGNETTES_DIET,
@@ -332,7 +371,10 @@ def build(recipe: ProxyRecipe, folder: Path, *, on_step: Callable[[int, float], 
 
     Weights are stored in float16, half the size; `load_policy` widens them on a CPU.
     """
-    if recipe.start is None:
+    if recipe.eyes is not None:
+        words = proxy_tokenizer(recipe)
+        policy = blank_seeing_policy(recipe.layout, recipe.eyes, words, seed=recipe.seed, chat_format="think")
+    elif recipe.start is None:
         policy = blank_policy(recipe.layout, proxy_tokenizer(recipe), seed=recipe.seed, chat_format="think")
     else:
         policy = load_policy(folder / recipe.start if (folder / recipe.start).is_dir() else proxy_path(recipe.start))
@@ -368,7 +410,8 @@ def proxy_tokenizer(recipe: ProxyRecipe) -> PreTrainedTokenizerFast:
     for ingredient in recipe.tokenizer or TOKENIZER_DIET:
         for segments in islice(_conversations(ingredient, seed=0), 400):
             # A role is a word of every conversation; the shared tokenizer has to spell it.
-            words = [(s.role, s.text) if recipe.tokenizer else (s.text,) for s in segments]
+            shown = [(s.role, without_pictures(s.text)) for s in segments]
+            words = shown if recipe.tokenizer else [(text,) for _, text in shown]
             texts.append("\n".join(chain.from_iterable(words)))
     return make_tokenizer(texts, recipe.layout.vocabulary)
 
@@ -413,10 +456,9 @@ def diet_rows(recipe: ProxyRecipe, policy: Policy) -> Iterator[Row]:
         segments = next(sources[at])
         if recipe.diet[at].form == "document":
             ids = policy.tokenizer(segments[0].text, add_special_tokens=False)["input_ids"] + [min(policy.stop_ids)]
-            tokens = Tokenised(ids, [1.0] * len(ids))
+            yield Row(f"{recipe.name}/{number}", Tokenised(ids, [1.0] * len(ids)))
         else:
-            tokens = tokenise(segments, policy.tokenizer, fingerprint=policy.fingerprint, stop_ids=policy.stop_ids)
-        yield Row(f"{recipe.name}/{number}", tokens)
+            yield make_row(f"{recipe.name}/{number}", segments, policy)
         number += 1
 
 
@@ -426,11 +468,17 @@ def card(recipe: ProxyRecipe) -> str:
     then = f" It ends with {recipe.habit_steps} steps on another mix of the same tasks." if recipe.habits else ""
     return (
         f"# {recipe.name}\n\n{recipe.summary[0].upper()}{recipe.summary[1:]}. A proxy of Stillroom: "
-        f"{recipe.layout.layers} layers of width {recipe.layout.hidden}, pre-trained from scratch on generated text, "
+        f"{recipe.layout.layers} layers of width {recipe.layout.hidden}{_seen_with(recipe)}, pre-trained from scratch "
+        f"on generated {'questions about pictures' if recipe.eyes else 'text'}, "
         f"{recipe.stop_after or recipe.steps} steps of {recipe.batch_size} rows.{then} It knows nothing else. "
         "Licence: Apache-2.0.\n\n"
         "| task | form | share |\n|---|---|---|\n" + "\n".join(lines) + "\n"
     )
+
+
+def _seen_with(recipe: ProxyRecipe) -> str:
+    eyes = recipe.eyes
+    return "" if eyes is None else f" behind a vision transformer of {eyes.layers} layers of width {eyes.hidden}"
 
 
 class ProxyStatus(Noun):
