@@ -175,8 +175,8 @@ class _Handler(BaseHTTPRequestHandler):
 
 _HEADERS = {
     "Content-Security-Policy": (
-        f"default-src 'none'; style-src '{hash_source(asset('style.css'))}'; base-uri 'none'; "
-        "form-action 'self'; frame-ancestors 'none'"
+        f"default-src 'none'; style-src '{hash_source(asset('style.css'))}'; img-src data:; "
+        "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
     ),
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",

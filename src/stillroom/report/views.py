@@ -8,9 +8,12 @@ from typing import Any, NamedTuple
 
 from stillroom.report.text import Change, changes, shown, visible
 from stillroom.seeds import digest
+from stillroom.tasks.scenes import data_uri, scenes_of
 from stillroom.types import Noun, Trace
 
 MAX_TRACES = 2_000
+MAX_PICTURES = 8
+"""Pictures that are shown of one trace."""
 TRACES = "traces"
 """Name of the part of a run that holds what was made for training."""
 
@@ -44,6 +47,8 @@ class TraceView(Noun):
     """Characters of the whole response."""
     diff: tuple[Change, ...] = ()
     """Against the response of the first parent."""
+    pictures: tuple[str, ...] = ()
+    """What the user of the conversation shows, as ``data:`` addresses that we drew."""
 
 
 def response_of(trace: Trace) -> str:
@@ -97,7 +102,13 @@ def view(trace: Trace, shelf: str, parent: str | None = None) -> TraceView:
         response=shown(response),
         length=len(response),
         diff=() if parent is None else changes(parent, response),
+        pictures=_pictures([m.content for m in trace.asked if m.role == "user"]),
     )
+
+
+def _pictures(texts: Sequence[str]) -> tuple[str, ...]:
+    words = dict.fromkeys(word for text in texts for word in scenes_of(text))
+    return tuple(data_uri(word) for word in list(words)[:MAX_PICTURES])
 
 
 def _short(text: str) -> str:

@@ -81,6 +81,14 @@
     add(head, "span", `outcome ${chosen.outcome}`, chosen.outcome);
     for (const fact of [chosen.shelf, chosen.source, `level ${chosen.level}`, `finish: ${chosen.finish}`]) fill(add(head, "span"), fact);
     fill(add(box, "h3", ""), chosen.problem);
+    if (chosen.pictures.length) {
+      const shown = add(box, "p", "pictures");
+      chosen.pictures.forEach((source, number) => {
+        const picture = add(shown, "img");
+        picture.alt = `picture ${number + 1} of the question`;
+        picture.src = source;
+      });
+    }
     turns(box, "Asked", chosen.asked);
     if (chosen.context.length) turns(box, "Taught instead of what was asked", chosen.context);
     add(box, "h4", "", `Response · ${chosen.length.toLocaleString("en")} characters`);
