@@ -275,6 +275,44 @@ def sandbox(
     _write(out, result, as_json, f"95 % of copies take less than: {shown} (bar {result['bar_ms']} ms)")
 
 
+@app.command()
+def worlds(
+    only: Annotated[list[str] | None, typer.Option(metavar="TASK", help="This task; may be repeated.")] = None,
+    problems: Annotated[
+        int | None, typer.Option(min=1, help="How many of each task; default: 10,000, or 1,000 puzzles.")
+    ] = None,
+    hostile: Annotated[int, typer.Option(min=1, help="Hostile responses for each verifier.")] = 100_000,
+    seed: Annotated[int, typer.Option(help="Of the problems and responses.")] = 0,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Each task becomes DIR/TASK.json.")] = Path("results/worlds"),
+    as_json: AsJson = False,
+) -> None:
+    """Try every task that has a solver: its answers, wrong answers, splits, speed, hostile responses; a minute each.
+
+    Example: stillroom bench worlds --only instructions --out results/worlds
+    """
+    from stillroom.bench.worlds import measure, names
+    from stillroom.cli.show import emit, emit_json
+    from stillroom.io import write_json
+
+    results = []
+    for name in only or names():
+        result = measure(name, problems=problems, hostile=hostile, seed=seed)
+        write_json(out / f"{name.replace(':', '-')}.json", result)
+        results.append(result)
+        if not as_json:
+            attacked = result["hostile"]
+            emit(
+                f"{name}: {'passed' if result['passed'] else 'MISSED'}; {result['solutions_verified']:,} of "
+                f"{result['solutions']:,} answers verify, {result['corrupted_accepted']} of {result['corrupted']:,} "
+                f"wrong ones do; {result['problems_per_s']:,.0f} problems/s; {attacked['responses']:,} hostile responses, "
+                f"{attacked['crashes']} crashes, {attacked['slowest_cpu_s']:.2f} s at most"
+            )
+    if as_json:
+        emit_json(results)
+    if not all(result["passed"] for result in results):
+        raise typer.Exit(1)
+
+
 def _write(out: Path, result: dict[str, Any], as_json: bool, line: str) -> None:
     from stillroom.cli.show import emit, emit_json
     from stillroom.io import write_json

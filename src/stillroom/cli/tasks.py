@@ -92,3 +92,31 @@ def validate(
             emit(line)
     if not report.ok:
         raise typer.Exit(1)
+
+
+@app.command()
+def digest(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[TASK]...", help="These; default: all built-in.")
+    ] = None,
+) -> None:
+    """Print hashes of each task's first 10 and first 100 problems as JSON, so that a generator's change is seen.
+
+    Example: stillroom tasks digest arithmetic facts
+    """
+    from stillroom.cli.show import emit_json
+    from stillroom.errors import UserError
+    from stillroom.tasks import list_tasks, load_task
+    from stillroom.tasks.checks import first_digest
+
+    found = {}
+    for name in names or [info.name for info in list_tasks()]:
+        try:
+            task = load_task(name)
+        except UserError as error:  # a data set that is not here
+            if names:
+                raise
+            typer.echo(f"{name} left out: {error}", err=True)
+            continue
+        found[name] = f"{first_digest(task, 10)} {first_digest(task, 100)}"
+    emit_json(found)

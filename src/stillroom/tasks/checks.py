@@ -1,8 +1,11 @@
 """Does a task's verifier know its own gold answers?"""
 
+from collections.abc import Sequence
+
 from stillroom.chat import get_format, render
 from stillroom.errors import UserError
-from stillroom.tasks.base import Task
+from stillroom.seeds import digest
+from stillroom.tasks.base import Task, content_hash
 from stillroom.types import Noun, Problem, Split
 
 
@@ -44,7 +47,7 @@ def validate(task: Task, n: int = 100, *, split: Split = "train", seed: int = 0)
         if not (verdict.correct is True and verdict.score == 1.0):
             refused += 1
             failures.append(f"{problem.id}: gold {gold!r} was refused: {verdict.reason}")
-        wrong = _wrong_answer(task, problem, problems, index)
+        wrong = wrong_answer(task, problem, problems, index)
         if wrong is None:
             uncorrupted += 1
         elif task.verify(problem, _respond(task, wrong)).correct is not False:
@@ -64,7 +67,19 @@ def _respond(task: Task, answer: str) -> str:
     return render(get_format(task.chat_format), "", answer)
 
 
-def _wrong_answer(task: Task, problem: Problem, problems: list[Problem], index: int) -> str | None:
+def first_digest(task: Task, n: int = 100) -> str:
+    """A hash of the first n training problems at seed 0: id, question, options, reference, level, assets.
+
+    It changes when a generator does, and with it every result that rests on its problems.
+    """
+    lines = (
+        "\x1f".join((problem.id, content_hash(problem), str(problem.level), *map(str, sorted(problem.assets.items()))))
+        for problem in task.problems("train", n, 0) or task.problems("test", n, 0)
+    )
+    return digest(*lines)
+
+
+def wrong_answer(task: Task, problem: Problem, problems: Sequence[Problem], index: int) -> str | None:
     """The task's own corruption, or else the next problem's different answer (another letter, with options)."""
     if task.corrupt is not None:
         return task.corrupt(problem)

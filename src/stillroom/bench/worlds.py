@@ -1,0 +1,247 @@
+"""What every world with a solver must hold: its answers verify, wrong ones do not, splits are disjoint, nothing breaks
+its verifier.
+
+One file per task. A verifier that starts a process of its own is *sandboxed*: it costs more a response, meets fewer of
+them, and what happens inside its process is that sandbox's own affair, measured elsewhere. Everything else must judge
+within a limit, in this process, without opening a file or a connection; an audit hook watches.
+"""
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import combinations
+from typing import Any
+
+from stillroom.bench.hostile import responses
+from stillroom.chat import get_format, render
+from stillroom.errors import UserError
+from stillroom.lab.run import command_line, commit, hardware, versions
+from stillroom.seeds import derive_rng, digest
+from stillroom.tasks import list_tasks, load_task
+from stillroom.tasks.base import Style, Task
+from stillroom.tasks.checks import first_digest, wrong_answer
+from stillroom.types import Problem, Split, Verdict
+
+PROBLEMS = 10_000
+FEWER = {"puzzles": 1_000}
+"""Of worlds whose problems take long to make: the name of the world → how many."""
+HOSTILE = 100_000
+SANDBOXED = 2_000
+LIMIT_S = 1.0
+"""CPU seconds of this process for one response of at most 100,000 characters."""
+AIM_PER_S = 1_000
+_SPLITS: tuple[Split, ...] = ("train", "dev", "test")
+_SHOWN = 20
+
+
+def names() -> list[str]:
+    """Every built-in task that has a solver; one whose data is not here has none to try."""
+    found = []
+    for info in list_tasks():
+        if info.source == "file":
+            continue
+        if load_task(info.name).solve is not None:
+            found.append(info.name)
+    return found
+
+
+def measure(
+    name: str,
+    *,
+    problems: int | None = None,
+    hostile: int = HOSTILE,
+    seed: int = 0,
+    on_stage: Callable[[str], None] | None = None,
+) -> dict[str, Any]:
+    """Everything about one task; passed when nothing below is wrong. Speed is an aim and decides nothing.
+
+    Args:
+        name: of a built-in task with a solver, or a spec with options.
+        problems: how many; None: `PROBLEMS`, or `FEWER` where its world is named. A finite task may have fewer.
+        hostile: responses for a verifier in this process; a sandboxed one meets at most `SANDBOXED`.
+
+    Raises:
+        UserError: unknown task, or one without a solver.
+    """
+    tell = on_stage or (lambda stage: None)
+    task = load_task(name)
+    if task.solve is None:
+        raise UserError(f"task {name!r} has no solver to try; those that have: {', '.join(names())}")
+    tell("problems")
+    count = problems or FEWER.get(task.world, PROBLEMS)
+    start = time.process_time()
+    made = task.problems("train", count, seed)
+    made_s = time.process_time() - start
+    tell("answers")
+    answers = _answers(task, made, seed)
+    tell("splits")
+    shared = _shared(task, min(count, 2_000) if count >= 2_000 else max(1, count // 5))
+    tell("hostile responses")
+    attacked = _attack(task, made[:50], hostile, seed)
+    refused, accepted = answers["gold_refused"], answers["corrupted_accepted"]
+    solved = answers["solutions"] == answers["solutions_verified"] and not refused and not accepted
+    return {
+        "task": name,
+        "world": task.world,
+        "passed": bool(solved and not shared["overlaps"] and attacked["passed"]),
+        "problems": len(made),
+        "problems_per_s": len(made) / made_s if made_s else None,
+        "aim_per_s": AIM_PER_S,
+        "generation_cpu_s": made_s,
+        **answers,
+        "splits": shared,
+        "hostile": attacked,
+        "digest": first_digest(task),
+        "seed": seed,
+        "command": " ".join(command_line()),
+        "commit": commit(),
+        "hardware": hardware(),
+        "versions": versions(),
+    }
+
+
+def _answers(task: Task, problems: Sequence[Problem], seed: int) -> dict[str, Any]:
+    """The solver's answers, the gold ones and wrong ones, judged."""
+    assert task.solve is not None
+    chat_format = get_format(task.chat_format)
+    verified = refused = accepted = tried = 0
+    failures: list[str] = []
+    start = time.process_time()
+    for index, problem in enumerate(problems):
+        solution = task.solve(problem, Style(), derive_rng("worlds", seed, problem.id))
+        verdict = task.verify(problem, render(chat_format, solution.thought, solution.answer))
+        if _full_marks(verdict):
+            verified += 1
+        else:
+            failures.append(f"{problem.id}: the solver's {solution.answer!r} was refused: {verdict.reason}")
+        if problem.reference is not None:
+            verdict = task.verify(problem, render(chat_format, "", problem.reference))
+            if not _full_marks(verdict):
+                refused += 1
+                failures.append(f"{problem.id}: gold {problem.reference!r} was refused: {verdict.reason}")
+        wrong = wrong_answer(task, problem, problems, index)
+        if wrong is not None:
+            tried += 1
+            if task.verify(problem, render(chat_format, "", wrong)).correct is not False:
+                accepted += 1
+                failures.append(f"{problem.id}: wrong {wrong!r} was not refused (gold {problem.reference!r})")
+    return {
+        "solutions": len(problems),
+        "solutions_verified": verified,
+        "gold_refused": refused,
+        "corrupted": tried,
+        "corrupted_accepted": accepted,
+        "judging_cpu_s": time.process_time() - start,
+        "failures": [failure[:300] for failure in failures[:_SHOWN]],
+    }
+
+
+def _full_marks(verdict: Verdict) -> bool:
+    return verdict.correct is True and verdict.score == 1.0
+
+
+def _shared(task: Task, count: int) -> dict[str, Any]:
+    """How many questions of two seeds' first problems stand in more than one split."""
+    found = {
+        split: {_question(problem) for seed in (0, 1) for problem in task.problems(split, count, seed)}
+        for split in _SPLITS
+    }
+    overlaps = {f"{one}-{other}": len(found[one] & found[other]) for one, other in combinations(_SPLITS, 2)}
+    return {
+        "questions": {split: len(asked) for split, asked in found.items()},
+        "overlaps": {pair: size for pair, size in overlaps.items() if size},
+    }
+
+
+def _question(problem: Problem) -> str:
+    """All that a model is shown."""
+    told = [message.content for message in problem.messages]
+    assets = [f"{name}={value}" for name, value in sorted(problem.assets.items())]
+    return digest(*told, *problem.options, *assets)
+
+
+class _Watch:
+    """What this process does beyond computing while `on`: audit hooks cannot be taken away, only ignored."""
+
+    def __init__(self) -> None:
+        self.on = False
+        self.seen: dict[str, int] = {}
+        sys.addaudithook(self._hear)
+
+    def _hear(self, event: str, args: tuple[Any, ...]) -> None:
+        if not self.on or not event.startswith(("open", "socket.", "os.", "subprocess.", "shutil.", "ctypes.dlopen")):
+            return
+        # A module that is imported on first use is read from where it is installed.
+        if event == "open" and str(args[0]).endswith((".py", ".pyc", ".so")) and not str(args[1]).startswith("w"):
+            return
+        if event in ("os.listdir", "os.scandir"):  # of the import system's own search, too
+            return
+        self.seen[event] = self.seen.get(event, 0) + 1
+
+
+_watches: list[_Watch] = []
+
+
+@contextmanager
+def watched() -> Iterator[dict[str, int]]:
+    """Counts audit events for files, sockets, processes and the system while the block runs: event → how often."""
+    watch = _watches[0] if _watches else _Watch()
+    _watches[:] = [watch]
+    watch.seen, watch.on = {}, True
+    try:
+        yield watch.seen
+    finally:
+        watch.on = False
+
+
+def _attack(task: Task, problems: Sequence[Problem], count: int, seed: int) -> dict[str, Any]:
+    """Verdicts on hostile responses: how many, how slow at most, and what the verifier did besides."""
+    assert task.solve is not None
+    chat_format = get_format(task.chat_format)
+    golds = []
+    for problem in problems:
+        solution = task.solve(problem, Style(), derive_rng("worlds", seed, problem.id))
+        golds.append(render(chat_format, solution.thought, solution.answer))
+    sandboxed = _starts_processes(task, problems, golds, seed)
+    count = min(count, SANDBOXED) if sandboxed else count
+    slowest, unjudged, correct, crashes, spent = 0.0, 0, 0, list[str](), 0.0
+    with watched() as seen:
+        for number, text in enumerate(responses(golds, count, seed)):
+            problem = problems[number % len(problems)]
+            start = time.process_time()
+            try:
+                verdict = task.verify(problem, text)
+            except Exception as error:  # whatever it is, the verifier should have given a verdict
+                crashes.append(f"response {number}, {problem.id}: {type(error).__name__}: {error}"[:300])
+                continue
+            finally:
+                took = time.process_time() - start
+                slowest, spent = max(slowest, took), spent + took
+            unjudged += verdict.correct is None
+            correct += verdict.correct is True
+    touched = {} if sandboxed else dict(seen)
+    return {
+        "responses": count,
+        "sandboxed": sandboxed,
+        "crashes": len(crashes),
+        "first_crashes": crashes[:_SHOWN],
+        "slowest_cpu_s": slowest,
+        "limit_cpu_s": LIMIT_S,
+        "cpu_s": spent,
+        "unjudged": unjudged,
+        "judged_correct": correct,
+        "touched": touched,
+        "passed": not crashes and slowest <= LIMIT_S and not touched and (sandboxed or not unjudged),
+    }
+
+
+def _starts_processes(task: Task, problems: Sequence[Problem], golds: list[str], seed: int) -> bool:
+    """Whether judging takes a process of its own; a first few verdicts tell, and load what is loaded on first use."""
+    with watched() as seen:
+        for number, text in enumerate((*golds, *responses(golds, 100, seed + 1))):
+            try:
+                task.verify(problems[number % len(problems)], text)
+            except Exception:  # counted when it comes again
+                continue
+    return "subprocess.Popen" in seen or "os.fork" in seen
