@@ -11,7 +11,13 @@ from typing import Any, NamedTuple
 from stillroom.chat import ChatFormat
 from stillroom.errors import UserError
 from stillroom.samplers.base import Prompt, SamplingParams
+from stillroom.tasks.scenes import data_uri, pieces, scenes_of
 from stillroom.types import Finish, Message
+
+PICTURE_TOKENS = 4096
+"""What one picture costs at most; known services charge 100 to 2,000 for one of this size (our choice)."""
+_SCALE = 8
+"""Pixels along a pixel of a picture that is sent: 48 x 48 would be lost on a large model's eyes (ours)."""
 
 
 class Request(NamedTuple):
@@ -57,8 +63,11 @@ def build_request(
 
     Temperature and top_p are always sent: left out, a server may take the model's own defaults for them.
 
+    Pictures of a user's messages are sent as images, in their places.
+
     Raises:
-        UserError: the prompt has a prefix and neither `assistant_prefix` nor `render` says how to continue it.
+        UserError: the prompt has a prefix and neither `assistant_prefix` nor `render` says how to continue it; a
+            picture where `render` makes one text of all.
     """
     limit = params.max_new_tokens
     body: dict[str, Any] = {
@@ -70,9 +79,14 @@ def build_request(
     }
     if params.stop:
         body["stop"] = list(params.stop)
+    shown = [word for m in prompt.messages if m.role == "user" for word in scenes_of(m.content)]
     if render is not None:
+        if shown:
+            raise UserError(f"{model} is asked about a picture through /completions, which takes text alone")
         return Request("completions", {**body, "prompt": render(prompt.messages) + prompt.prefix}, seed, limit)
-    messages = [{"role": m.role, "content": m.content} for m in prompt.messages]
+    messages: list[dict[str, Any]] = [
+        {"role": m.role, "content": _parts(m.content) if m.role == "user" else m.content} for m in prompt.messages
+    ]
     if prompt.prefix:
         if not assistant_prefix:
             raise UserError(
@@ -85,6 +99,19 @@ def build_request(
     return Request("chat/completions", {**body, "messages": messages}, seed, limit)
 
 
+def _parts(text: str) -> str | list[dict[str, Any]]:
+    """The content of a message: its text, or texts and images in turn where it shows pictures."""
+    found = pieces(text)
+    if not any(piece.scene for piece in found):
+        return text
+    return [
+        {"type": "image_url", "image_url": {"url": data_uri(piece.scene, _SCALE)}}
+        if piece.scene
+        else {"type": "text", "text": piece.text}
+        for piece in found
+    ]
+
+
 def max_prompt_tokens(request: Request) -> int:
     """An upper bound for any tokenizer that falls back to bytes: one token per UTF-8 byte, and room for the template.
 
@@ -92,7 +119,13 @@ def max_prompt_tokens(request: Request) -> int:
     """
     if "prompt" in request.body:
         return len(_utf8(request.body["prompt"])) + 8
-    return 64 + sum(len(_utf8(m["content"])) + 16 for m in request.body["messages"])
+    return 64 + sum(_most_tokens(m["content"]) + 16 for m in request.body["messages"])
+
+
+def _most_tokens(content: str | list[dict[str, Any]]) -> int:
+    if isinstance(content, str):
+        return len(_utf8(content))
+    return sum(len(_utf8(part["text"])) if part["type"] == "text" else PICTURE_TOKENS for part in content)
 
 
 def parse_reply(data: bytes, model: str, chat_format: ChatFormat, stop: Sequence[str] = ()) -> Answer:
