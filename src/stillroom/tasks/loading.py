@@ -23,6 +23,7 @@ MODULES = {
     "tool-world": "toolworld",
     "verdicts": "verdicts",
     "instructions": "instructions.world",
+    "sql": "sql",
     "shapes": "shapes",
     **dict.fromkeys(
         (
