@@ -16,6 +16,10 @@ PROXY_TRAINING = {"epochs": 8.0, "lr": 3e-3}
 """Training defaults for a proxy: a model this small wants a rate that would ruin a pre-trained checkpoint (ours)."""
 
 
+SEEING_TASKS = {"shapes": "proxy:shapes-0.7m"}
+"""Task that shows pictures → the student that sees, where none is named."""
+
+
 class DistillConfig(BaseModel):
     """Everything that decides the outcome of `stillroom distill`. Defaults are our choice for the built-in task."""
 
@@ -36,7 +40,7 @@ class DistillConfig(BaseModel):
     style: Style | None = None
     """How the program teacher writes."""
     student: str = "proxy:student-0.4m"
-    """``proxy:NAME``, a checkpoint folder, or a hub id."""
+    """``proxy:NAME``, a checkpoint folder, or a hub id; default for tasks that show pictures: `SEEING_TASKS`."""
     method: str = "sft"
     adapt: str = "full"
     """Which weights move: full, lora[:rank=16], masked[:score=lift,density=0.05], freeze:PATTERN (what moves)."""
@@ -73,7 +77,12 @@ class DistillConfig(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _suit_the_student(cls, values: Any) -> Any:
-        if not isinstance(values, dict) or not str(values.get("student", "proxy:")).startswith("proxy:"):
+        if not isinstance(values, dict):
+            return values
+        name, _, options = str(values.get("task", "")).partition(":")
+        if "student" not in values and name in SEEING_TASKS and "view=caption" not in options:
+            values = {**values, "student": SEEING_TASKS[name]}
+        if not str(values.get("student", "proxy:")).startswith("proxy:"):
             return values
         given = values.get("train", {})
         return {**values, "train": {**PROXY_TRAINING, **given}} if isinstance(given, dict) else values

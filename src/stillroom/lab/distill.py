@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from stillroom.chat import ChatFormat, ask, get_format, render_chat
+from stillroom.chat import ChatFormat, ask, get_format
 from stillroom.errors import UserError
 from stillroom.io import read_json, read_lines, write_atomic, write_json
 from stillroom.lab.card import model_card
@@ -18,6 +18,7 @@ from stillroom.learn.adapt.spec import parse_adapt
 from stillroom.models.policy import Policy, load_policy, require_prompt_fits, resolve_student
 from stillroom.samplers import make_sampler
 from stillroom.samplers.base import Sampler, SamplingParams
+from stillroom.samplers.pictures import encode
 from stillroom.samplers.records import recording_files
 from stillroom.samplers.replay import recorded_problems
 from stillroom.seeds import digest
@@ -182,9 +183,8 @@ def _draw(task: Task, config: DistillConfig) -> tuple[list[Problem], list[Proble
 
 def _require_answers_fit(policy: Policy, chat_format: ChatFormat, test: list[Problem], max_new_tokens: int) -> None:
     """Refuse before training what the evaluation would refuse after it."""
-    prompts = [render_chat(policy.tokenizer, ask(problem, chat_format), generate=True) for problem in test]
-    ids = policy.tokenizer(prompts, add_special_tokens=False)["input_ids"]
-    require_prompt_fits(policy, max(map(len, ids)) + max_new_tokens, "the longest evaluation prompt with its answer")
+    longest = max(len(encode(policy, ask(problem, chat_format)).ids) for problem in test)
+    require_prompt_fits(policy, longest + max_new_tokens, "the longest evaluation prompt with its answer")
 
 
 def _settle_data(
