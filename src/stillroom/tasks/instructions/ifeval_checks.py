@@ -34,6 +34,7 @@ _MAY_END = frozenset(
     ("etc", "a.m", "p.m", "u.s", "u.k", "inc", "ltd", "co", "corp", "jr", "sr", "p.s", "p.p.s", "ph.d")
 )
 _ENUMERATOR = re.compile(r"(?:\d{1,3}|[A-Za-z])")
+_INDENT = 20  # characters before a list's number, at most
 _HIGHLIGHT = re.compile(r"(\*{1,3})([^\n*]+)\1")
 _EMPHASIS = re.compile(r"\*[^\s*][^*]*\*")
 _DIVIDER = re.compile(r"\s?\*\*\*\s?")
@@ -77,11 +78,12 @@ def _ends(text: str, start: int, match: re.Match[str]) -> bool:
         return True
     before = text[max(start, match.start() - 30) : match.start()]
     token = _LAST_TOKEN.search(before).group()  # type: ignore[union-attr]  # an empty token always matches
-    if _ENUMERATOR.fullmatch(token):
-        opens_line = not text[text.rfind("\n", 0, match.start()) + 1 : match.start() - len(token)].strip(" \t*-#>")
-        if opens_line and after:
-            return False
-        if len(token) == 1 and token.isupper() and token != "I" and after[:1].isupper():
+    if _ENUMERATOR.fullmatch(token) and after:
+        at = match.start() - len(token)
+        line = text[max(0, at - _INDENT) : at]
+        if (at <= _INDENT or "\n" in line) and not line.rpartition("\n")[2].strip(" \t*-#>"):
+            return False  # it opens its line: the number or letter of a list's item
+        if token.isalpha() and token != "I" and (token.isupper() or not after[0].isupper()):
             return False
     token = token.lower()
     return not (after and (token in _NEVER_ENDS or (token in _MAY_END and not after[:1].isupper())))
