@@ -10,6 +10,7 @@ refuses a sum under which some wrong answer could earn as much as some right one
 """
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -85,6 +86,29 @@ def layout(chat_format: ChatFormat, weight: float = 0.1) -> RewardTerm:
 
     def score(rollout: Rollout, verdict: Verdict) -> float:
         return float(rollout.response.finish is Finish.STOP and well_laid_out(chat_format, rollout.response.text))
+
+    return RewardTerm("layout", score, *_ones(0, 1, 0, 1), weight)
+
+
+def whole_layout(chat_format: ChatFormat, weight: float = 1.0) -> RewardTerm:
+    """1 when the response ends by itself and is a thought, which may be empty, and an answer, with nothing around them.
+
+    Stricter than `layout`: TON's format reward (https://arxiv.org/abs/2505.16854).
+    """
+    opened, closed, answer, end = (
+        re.escape(mark.strip())
+        for mark in (
+            chat_format.think_open,
+            chat_format.think_close,
+            chat_format.answer_open,
+            chat_format.answer_close,
+        )
+    )
+    thought = rf"{opened}(?:(?!{opened}|{closed}).)*{closed}\s*" if closed else ""
+    whole = re.compile(rf"{thought}{answer}[^{{}}\n]*{end}", re.DOTALL)
+
+    def score(rollout: Rollout, verdict: Verdict) -> float:
+        return float(rollout.response.finish is Finish.STOP and whole.fullmatch(rollout.response.text) is not None)
 
     return RewardTerm("layout", score, *_ones(0, 1, 0, 1), weight)
 
