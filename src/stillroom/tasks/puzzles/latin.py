@@ -48,7 +48,7 @@ def _between(size: int, a: int, b: int) -> str:
 
 def visible(heights: Sequence[int]) -> int:
     """How many are higher than all before them."""
-    return sum(height > max(heights[:index], default=0) for index, height in enumerate(heights))
+    return sum(height > max(heights[:index], default=-1) for index, height in enumerate(heights))
 
 
 def _sides(size: int) -> dict[str, list[tuple[int, ...]]]:
