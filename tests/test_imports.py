@@ -23,7 +23,7 @@ OWN_TEXT = [
     if path.suffix in {".py", ".md", ".toml", ".j2", ".css", ".js"}
 ]
 # An extra that is absent makes its modules unimportable by design; anything else that cannot be imported is a bug.
-OPTIONAL = {"httpx", "datasets", "reasoning_gym", "rensa", "tensorboard", "mkdocs"}
+OPTIONAL = {"httpx", "datasets", "reasoning_gym", "rensa", "sqlglot", "tensorboard", "mkdocs"}
 
 
 def module_name(path: Path) -> str:

@@ -63,7 +63,10 @@ class Task:
 
 
 def procedural(
-    name: str, make: Callable[[Random, int], Problem], levels: Sequence[int]
+    name: str,
+    make: Callable[[Random, int], Problem],
+    levels: Sequence[int],
+    split_by: Callable[[Problem], Split] | None = None,
 ) -> Callable[[Split, int | None, int], list[Problem]]:
     """The `problems` function of a generated task.
 
@@ -73,14 +76,17 @@ def procedural(
 
     Args:
         make: ``make(rng, level)`` returns a problem; its id and split are set here.
+        split_by: says which split a problem belongs to, where two wordings of one problem must not be divided; None
+            goes by its words (`split_of`).
     """
+    belongs = split_by or split_of
 
     def one(split: Split, index: int, seed: int) -> Problem:
         level = levels[index % len(levels)]
         rng = derive_rng("task", name, seed, split, index)
         for _ in range(10_000):
             problem = make(rng, level)
-            if split_of(problem) == split:
+            if belongs(problem) == split:
                 return problem.model_copy(update={"id": f"{name}/{seed}/{split}/{index}", "split": split})
         raise UserError(f"task {name!r} has no {split} problem at level {level}: its space is too small to split")
 
@@ -100,7 +106,12 @@ def content_hash(problem: Problem) -> str:
 
 def split_of(problem: Problem) -> Split:
     """The split that a problem's question belongs to: one tenth test, one tenth dev, the rest train."""
-    bucket = int(digest("split", *(m.content for m in problem.messages), *problem.options), 16) % 10
+    return split_by_content("split", *(m.content for m in problem.messages), *problem.options)
+
+
+def split_by_content(*content: str) -> Split:
+    """The split of whatever these texts stand for: one tenth test, one tenth dev, the rest train."""
+    bucket = int(digest(*content), 16) % 10
     return "test" if bucket == 0 else "dev" if bucket == 1 else "train"
 
 

@@ -24,6 +24,7 @@ MODULES = {
     "verdicts": "verdicts",
     "instructions": "instructions.world",
     "sql": "sql",
+    "sat": "sat",
     "shapes": "shapes",
     **dict.fromkeys(
         (
