@@ -25,6 +25,7 @@ MODULES = {
     "instructions": "instructions.world",
     "sql": "sql",
     "sat": "sat",
+    "deduction": "deduction",
     "shapes": "shapes",
     **dict.fromkeys(
         (
