@@ -79,9 +79,9 @@ class Setup:
     problems: int
     eval_problems: int
     dev_problems: int
-    train: TrainConfig
-    lr_trials: tuple[float, ...]
-    """Learning rates that every arm tries; each keeps the one that is best on dev."""
+    train: TrainConfig = field(default_factory=TrainConfig)
+    lr_trials: tuple[float, ...] = ()
+    """Learning rates that every arm tries; each keeps the one that is best on dev. Empty: the configuration's own."""
     measure: Measure = field(default_factory=Measure)
     """The main measurement of every arm."""
     measures: tuple[Measure, ...] = ()
@@ -99,7 +99,8 @@ class Experiment:
     task: str
     teacher: str
     """``program`` or ``proxy:NAME``."""
-    student: str
+    student: str | None
+    """None: no arm trains or asks a student."""
     params: SamplingParams
     presets: Mapping[str, Setup]
     default_arms: tuple[str, ...]
@@ -302,7 +303,7 @@ def _end_with_parent() -> None:
 
 def _still(run: Run, page: Experiment, setup: Setup, seed: int) -> Still:
     task = load_task(page.task)
-    student = resolve_student(page.student)
+    student = resolve_student(page.student) if page.student else ""
     chat_format = get_format(page.chat_format)
     if page.teacher == "program":
         teacher: Any = ProgramSampler(task, page.style, chat_format)

@@ -25,8 +25,10 @@ MODULES = {
     "instructions": "instructions.world",
     "sql": "sql",
     "sat": "sat",
-    "deduction": "deduction",
     "shapes": "shapes",
+    "shifted-shapes": "shifted_shapes",
+    "planted-translation": "planted_translation",
+    "planted-summary": "planted_summaries",
     **dict.fromkeys(
         (
             *("aquarium", "battleships", "binairo", "colored-sudoku", "field-explore", "futoshiki", "hitori"),
