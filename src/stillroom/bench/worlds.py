@@ -1,14 +1,15 @@
-"""What every world with a solver must hold: its answers verify, wrong ones do not, splits are disjoint, nothing breaks
-its verifier.
+"""What every world must hold: a solver's answers verify, wrong ones do not, splits are disjoint, nothing breaks its
+verifier.
 
-One file per task. A verifier that starts a process of its own is *sandboxed*: it costs more a response, meets fewer of
-them, and what happens inside its process is that sandbox's own affair, measured elsewhere. Everything else must judge
-within a limit, in this process, without opening a file or a connection; an audit hook watches.
+One file per task. A task without a solver of its own, such as a data set, has its verifier tried alone. A verifier that
+starts a process of its own is *sandboxed*: it costs more a response, meets fewer of them, and what happens inside its
+process is that sandbox's own affair, measured elsewhere. Everything else must judge within a limit, in this process,
+without opening a file or a connection; an audit hook watches.
 """
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import combinations
 from typing import Any
@@ -28,6 +29,7 @@ FEWER = {"puzzles": 1_000}
 """Of worlds whose problems take long to make: the name of the world → how many."""
 HOSTILE = 100_000
 SANDBOXED = 2_000
+MATHEMATICS = ("gsm8k", "math", "math500")
 LIMIT_S = 1.0
 """CPU seconds of this process for one response of at most 100,000 characters."""
 AIM_PER_S = 1_000
@@ -36,64 +38,62 @@ _SHOWN = 20
 
 
 def names() -> list[str]:
-    """Every built-in task that has a solver; one whose data is not here has none to try."""
+    """Every built-in task but data sets that are not here, and mathematics, which `bench math-verify` measures."""
     found = []
     for info in list_tasks():
-        if info.source == "file":
+        if info.name in MATHEMATICS:
             continue
-        if load_task(info.name).solve is not None:
-            found.append(info.name)
+        try:
+            load_task(info.name)
+        except UserError:
+            continue
+        found.append(info.name)
     return found
 
 
-def measure(
-    name: str,
-    *,
-    problems: int | None = None,
-    hostile: int = HOSTILE,
-    seed: int = 0,
-    on_stage: Callable[[str], None] | None = None,
-) -> dict[str, Any]:
+def measure(name: str, *, problems: int | None = None, hostile: int = HOSTILE, seed: int = 0) -> dict[str, Any]:
     """Everything about one task; passed when nothing below is wrong. Speed is an aim and decides nothing.
 
     Args:
-        name: of a built-in task with a solver, or a spec with options.
+        name: of a built-in task, or a spec with options.
         problems: how many; None: `PROBLEMS`, or `FEWER` where its world is named. A finite task may have fewer.
         hostile: responses for a verifier in this process; a sandboxed one meets at most `SANDBOXED`.
 
     Raises:
-        UserError: unknown task, or one without a solver.
+        UserError: unknown task.
     """
-    tell = on_stage or (lambda stage: None)
     task = load_task(name)
-    if task.solve is None:
-        raise UserError(f"task {name!r} has no solver to try; those that have: {', '.join(names())}")
-    tell("problems")
     count = problems or FEWER.get(task.world, PROBLEMS)
-    start = time.process_time()
-    made = task.problems("train", count, seed)
-    made_s = time.process_time() - start
-    tell("answers")
-    answers = _answers(task, made, seed)
-    tell("splits")
-    shared = _shared(task, min(count, 2_000) if count >= 2_000 else max(1, count // 5))
-    tell("hostile responses")
+    result: dict[str, Any] = {"task": name, "world": task.world, "seed": seed}
+    sound = True
+    if task.solve is None:
+        made = task.problems("train", 50, seed) or task.problems("test", 50, seed)
+    else:
+        start = time.process_time()
+        made = task.problems("train", count, seed)
+        made_s = time.process_time() - start
+        answers = _answers(task, made, seed)
+        shared = _shared(task, min(count, 2_000) if count >= 2_000 else max(1, count // 5))
+        sound = (
+            answers["solutions"] == answers["solutions_verified"]
+            and not answers["gold_refused"]
+            and not answers["corrupted_accepted"]
+            and not shared["overlaps"]
+        )
+        result |= {
+            "problems": len(made),
+            "problems_per_s": len(made) / made_s if made_s else None,
+            "aim_per_s": AIM_PER_S,
+            "generation_cpu_s": made_s,
+            **answers,
+            "splits": shared,
+        }
     attacked = _attack(task, made[:50], hostile, seed)
-    refused, accepted = answers["gold_refused"], answers["corrupted_accepted"]
-    solved = answers["solutions"] == answers["solutions_verified"] and not refused and not accepted
     return {
-        "task": name,
-        "world": task.world,
-        "passed": bool(solved and not shared["overlaps"] and attacked["passed"]),
-        "problems": len(made),
-        "problems_per_s": len(made) / made_s if made_s else None,
-        "aim_per_s": AIM_PER_S,
-        "generation_cpu_s": made_s,
-        **answers,
-        "splits": shared,
+        **result,
+        "passed": sound and attacked["passed"],
         "hostile": attacked,
         "digest": first_digest(task),
-        "seed": seed,
         "command": " ".join(command_line()),
         "commit": commit(),
         "hardware": hardware(),
@@ -197,12 +197,7 @@ def watched() -> Iterator[dict[str, int]]:
 
 def _attack(task: Task, problems: Sequence[Problem], count: int, seed: int) -> dict[str, Any]:
     """Verdicts on hostile responses: how many, how slow at most, and what the verifier did besides."""
-    assert task.solve is not None
-    chat_format = get_format(task.chat_format)
-    golds = []
-    for problem in problems:
-        solution = task.solve(problem, Style(), derive_rng("worlds", seed, problem.id))
-        golds.append(render(chat_format, solution.thought, solution.answer))
+    golds = [_good(task, problem, seed) for problem in problems]
     sandboxed = _starts_processes(task, problems, golds, seed)
     count = min(count, SANDBOXED) if sandboxed else count
     slowest, unjudged, correct, crashes, spent = 0.0, 0, 0, list[str](), 0.0
@@ -234,6 +229,15 @@ def _attack(task: Task, problems: Sequence[Problem], count: int, seed: int) -> d
         "touched": touched,
         "passed": not crashes and slowest <= LIMIT_S and not touched and (sandboxed or not unjudged),
     }
+
+
+def _good(task: Task, problem: Problem, seed: int) -> str:
+    """A right response, or where none is known the question."""
+    chat_format = get_format(task.chat_format)
+    if task.solve is not None:
+        solution = task.solve(problem, Style(), derive_rng("worlds", seed, problem.id))
+        return render(chat_format, solution.thought, solution.answer)
+    return render(chat_format, "", problem.reference or problem.messages[-1].content)
 
 
 def _starts_processes(task: Task, problems: Sequence[Problem], golds: list[str], seed: int) -> bool:

@@ -286,7 +286,7 @@ def worlds(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Each task becomes DIR/TASK.json.")] = Path("results/worlds"),
     as_json: AsJson = False,
 ) -> None:
-    """Try every task that has a solver: its answers, wrong answers, splits, speed, hostile responses; a minute each.
+    """Try every task: its solver's answers, wrong ones, splits, speed, and hostile responses; a minute each.
 
     Example: stillroom bench worlds --only instructions --out results/worlds
     """
@@ -301,11 +301,16 @@ def worlds(
         results.append(result)
         if not as_json:
             attacked = result["hostile"]
+            shown = f"{name}: {'passed' if result['passed'] else 'MISSED'}; "
+            if "solutions" in result:
+                shown += (
+                    f"{result['solutions_verified']:,} of {result['solutions']:,} answers verify, "
+                    f"{result['corrupted_accepted']} of {result['corrupted']:,} wrong ones do; "
+                    f"{result['problems_per_s']:,.0f} problems/s; "
+                )
             emit(
-                f"{name}: {'passed' if result['passed'] else 'MISSED'}; {result['solutions_verified']:,} of "
-                f"{result['solutions']:,} answers verify, {result['corrupted_accepted']} of {result['corrupted']:,} "
-                f"wrong ones do; {result['problems_per_s']:,.0f} problems/s; {attacked['responses']:,} hostile responses, "
-                f"{attacked['crashes']} crashes, {attacked['slowest_cpu_s']:.2f} s at most"
+                f"{shown}{attacked['responses']:,} hostile responses, {attacked['crashes']} crashes, "
+                f"{attacked['slowest_cpu_s']:.2f} s at most"
             )
     if as_json:
         emit_json(results)

@@ -1,9 +1,9 @@
 """Lists of animals under constraints that combine: the small world of instruction following.
 
-"List animals. First use exactly 5 words, then end with owl." Level k puts k constraints on a list, alone or composed
-(`composed`): all, in order, by a condition, or one within another. Each constraint's words are marked in the question
-(`Problem.spans`), so that attention to them can be measured. Many lists are right; the reference is one of them, and
-the verifier checks constraints, not equality. The words are few, so that very small models can learn all of them.
+"List animals for Ada. First use exactly 5 words, then end with owl." Level k puts k constraints on a list, alone or
+composed (`composed`): all, in order, by a condition, or one within another. Each constraint's words are marked in the
+question (`Problem.spans`), so that attention to them can be measured. Many lists are right; the reference is one of
+them, and the verifier checks constraints, not equality. The words are few, so that very small models can learn them.
 """
 
 from collections.abc import Callable, Sequence
@@ -41,6 +41,25 @@ Composition = Literal["mixed", "and", "chain", "selection", "nested"]
 Held = Literal["all", "trained", "held-out"]
 _FEWEST = {"and": 1, "chain": 2, "selection": 2, "nested": 3}
 _PLURAL = {"bird": "birds", "fish": "fish", "insect": "insects", "mammal": "mammals"}
+_FOR = (
+    "Ada",
+    "Ben",
+    "Cleo",
+    "Dan",
+    "Eva",
+    "Finn",
+    "Gus",
+    "Hana",
+    "Ida",
+    "Jon",
+    "Kim",
+    "Leo",
+    "Mia",
+    "Ned",
+    "Ola",
+    "Pia",
+)
+"""Whom the list is for: it changes nothing, and gives the lowest levels enough questions for three splits."""
 _BASE = Constraint(kind="list:animals")
 _LONGEST = 7
 
@@ -93,7 +112,7 @@ def _make(composition: Composition, pool: Sequence[str], rng: Random, level: int
         node = _compose(name, [_draw(kind, rng) for kind in rng.sample(pool, level)], rng)
         answer = _answer(node, rng)
         if answer is not None and _possible(node):
-            text, spans = _render(node)
+            text, spans = _render(node, rng.choice(_FOR))
             return Problem(
                 id="",
                 task="instructions",
@@ -218,13 +237,14 @@ class _Writer:
                 self.node(part)
 
 
-def _render(node: Node) -> tuple[str, tuple[Span, ...]]:
-    """One sentence for each part of the outermost *and*."""
+def _render(node: Node, who: str) -> tuple[str, tuple[Span, ...]]:
+    """One sentence for each part of the outermost *and*; the first says whom the list is for."""
     writer = _Writer()
     assert isinstance(node, And)
-    for part in node.parts:
+    for number, part in enumerate(node.parts):
         start = len(writer.text)
         writer.node(part)
+        writer.text += "" if number else f" for {who}"
         writer.text = f"{writer.text[:start]}{writer.text[start].upper()}{writer.text[start + 1 :]}. "
     return writer.text.rstrip(), tuple(writer.spans)
 
