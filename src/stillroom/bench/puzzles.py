@@ -85,11 +85,9 @@ def hostile(problem: Problem, rng: random.Random) -> str:
     return f"<think>\n{rng.choice(_PIECES)}\n</think>\n\\boxed{{{''.join(cut)}}}"
 
 
-def digests(task: Task, n: int = FIRST) -> str:
-    """Four hexadecimal digits for each of the first n problems of train."""
-    return "".join(
-        digest(problem.messages[0].content, problem.reference or "")[:4] for problem in task.problems("train", n, 0)
-    )
+def digests(problems: Sequence[Problem]) -> str:
+    """Four hexadecimal digits for each problem."""
+    return "".join(digest(problem.messages[0].content, problem.reference or "")[:4] for problem in problems)
 
 
 def measure(
@@ -178,7 +176,7 @@ def _kind(name: str, boards: int, fuzzed: int, expected: str | None) -> dict[str
                 counts["parts refused rightly"] += ask(asked, part).possible is False
     task = load_task(name)
     fuzz = _fuzz(task, fuzzed, rng)
-    found_digests = digests(task)
+    found_digests = digests(task.problems("train", FIRST, 0))
     passed = (
         solved == boards
         and not differing

@@ -1,5 +1,7 @@
 """`stillroom tasks …`: what tasks there are, what they look like, and whether their gold answers hold."""
 
+import re
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -38,14 +40,17 @@ def sample(
     n: Annotated[int, typer.Option("--n", min=1, help="How many problems.")] = 3,
     split: Annotated[str, typer.Option(help="train, dev or test.")] = "train",
     seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
+    render: Annotated[bool, typer.Option("--render", help="Also write each problem's picture as a PNG file.")] = False,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where pictures go.")] = Path("."),
     as_json: AsJson = False,
 ) -> None:
     """Show problems with their gold answers, and the solver's steps where the task has a solver.
 
-    Example: stillroom tasks sample arithmetic --n 2
+    Example: stillroom tasks sample sudoku --n 2 --render
     """
     from stillroom.cli.show import emit, emit_json
     from stillroom.errors import unknown_name
+    from stillroom.io import write_atomic
     from stillroom.seeds import derive_rng
     from stillroom.tasks import load_task
     from stillroom.tasks.base import Style
@@ -54,6 +59,11 @@ def sample(
         raise unknown_name("split", split, ("train", "dev", "test"))
     found = load_task(task)
     problems = found.problems(split, n, seed)  # type: ignore[arg-type]
+    pictures: dict[str, Path] = {}
+    if render and found.render is not None:
+        for problem in problems:
+            pictures[problem.id] = out / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', problem.id)}.png"
+            write_atomic(pictures[problem.id], found.render(problem))
     if as_json:
         emit_json([problem.model_dump(mode="json") for problem in problems])
         return
@@ -65,6 +75,10 @@ def sample(
         if found.solve is not None:
             emit(found.solve(problem, Style(), derive_rng("show", problem.id)).thought)
         emit(f"gold: {problem.reference}")
+        if problem.id in pictures:
+            emit(f"picture: {pictures[problem.id]}")
+    if render and not pictures:
+        emit(f"task {found.name!r} has no pictures: the text above is all that is asked")
 
 
 @app.command()

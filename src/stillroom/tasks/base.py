@@ -60,6 +60,8 @@ class Task:
     """Name of the chat format that suits it."""
     corrupt: Callable[[Problem], str] | None = None
     """A wrong answer near the gold one, for `validate`; None derives one from the answers of other problems."""
+    render: Callable[[Problem], bytes] | None = None
+    """A problem's picture as a PNG file, drawn when somebody looks; None: the task has no pictures."""
 
 
 def procedural(

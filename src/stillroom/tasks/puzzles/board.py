@@ -73,6 +73,12 @@ def groups(labels: Sequence[int]) -> list[tuple[int, ...]]:
     return [tuple(cell for cell, found in enumerate(labels) if found == label) for label in sorted(set(labels) - {-1})]
 
 
+def in_reading_order(labels: Sequence[int]) -> list[int]:
+    """The same groups, numbered as they are met."""
+    order = {label: number for number, label in enumerate(dict.fromkeys(labels))}
+    return [order[label] for label in labels]
+
+
 def boxes(size: int) -> list[int]:
     """Labels of the usual boxes, as square as they can be and never taller than wide: 2 × 2 for 4, 3 × 3 for 9, 3 × 4
     for 12."""
@@ -116,4 +122,4 @@ def partition(rng: Random, size: int, smallest: int, largest: int) -> list[int]:
                 labels[cell] = into
         else:
             count += 1
-    return labels
+    return in_reading_order(labels)

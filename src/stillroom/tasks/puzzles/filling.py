@@ -80,6 +80,7 @@ _COUNTS = {
 }
 AQUARIUM = Kind(
     name="aquarium",
+    gist="tanks that fill level by level, with counts of water",
     sizes=(4, 8, 12),
     smallest=3,
     values=lambda size: SELECT,
@@ -94,6 +95,7 @@ AQUARIUM = Kind(
 )
 THERMOMETERS = Kind(
     name="thermometers",
+    gist="thermometers filled from the bulb, with counts of filled cells",
     sizes=(4, 8, 12),
     smallest=3,
     values=lambda size: SELECT,

@@ -107,6 +107,7 @@ def _light_up_rules(puzzle: Puzzle) -> list[Rule]:
 
 FIELD_EXPLORE = Kind(
     name="field-explore",
+    gist="mines from the numbers around them",
     sizes=(4, 8, 12),
     smallest=3,
     values=lambda size: SELECT,
@@ -121,6 +122,7 @@ FIELD_EXPLORE = Kind(
 )
 LIGHT_UP = Kind(
     name="light-up",
+    gist="lamps that light every cell and not each other",
     sizes=(4, 8, 12),
     smallest=3,
     values=lambda size: (*SELECT, "#"),

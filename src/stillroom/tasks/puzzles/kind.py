@@ -19,6 +19,8 @@ class Kind:
     """A kind of puzzle: how it is made, what its rules are, how they are told."""
 
     name: str
+    gist: str
+    """In one line."""
     sizes: tuple[int, ...]
     """Sizes of the benchmark."""
     smallest: int
@@ -109,7 +111,7 @@ def random_solution(rng: Random, rules: Sequence[Rule], values: Sequence[str], c
 
 def latin_square(rng: Random, size: int, more: Sequence[Rule] = ()) -> Board | None:
     """A random Latin square that keeps more rules too; None when the search gave up."""
-    return random_solution(rng, [*latin_rules(size), *more], numbers(size), size * size, nodes=4 * size * size)
+    return random_solution(rng, [*latin_rules(size), *more], numbers(size), size * size, nodes=size * (size + 2))
 
 
 def some_latin_square(rng: Random, size: int, more: Sequence[Rule] = ()) -> Board:

@@ -81,6 +81,7 @@ def _skyscraper_rules(puzzle: Puzzle) -> list[Rule]:
 
 FUTOSHIKI = Kind(
     name="futoshiki",
+    gist="a Latin square with signs that say which neighbour is smaller",
     sizes=(4, 8, 12),
     smallest=2,
     values=numbers,
@@ -91,6 +92,7 @@ FUTOSHIKI = Kind(
 )
 RENZOKU = Kind(
     name="renzoku",
+    gist="a Latin square whose dots mark neighbours that differ by 1",
     sizes=(4, 8, 12),
     smallest=4,
     values=numbers,
@@ -104,6 +106,7 @@ RENZOKU = Kind(
 )
 SKYSCRAPER = Kind(
     name="skyscraper",
+    gist="a Latin square of heights with how many can be seen from each side",
     sizes=(4, 8, 12),
     smallest=4,
     values=numbers,

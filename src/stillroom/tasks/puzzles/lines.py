@@ -28,7 +28,7 @@ def binairo_rules(size: int) -> list[Rule]:
 
 def _binairo(rng: Random, size: int) -> tuple[Board, Clues]:
     while True:
-        board = random_solution(rng, binairo_rules(size), _COLOURS, size * size, nodes=4 * size * size)
+        board = random_solution(rng, binairo_rules(size), _COLOURS, size * size, nodes=size * (size + 2))
         if board is not None:
             return board, {}
 
@@ -112,6 +112,7 @@ def _hitori_rules(puzzle: Puzzle) -> list[Rule]:
 
 BINAIRO = Kind(
     name="binairo",
+    gist="half white, half black, never three alike in line",
     sizes=(4, 8, 12),
     smallest=4,
     values=lambda size: _COLOURS,
@@ -127,6 +128,7 @@ BINAIRO = Kind(
 )
 NONOGRAM = Kind(
     name="nonogram",
+    gist="runs of filled cells whose lengths are given",
     sizes=(5, 8, 12),
     smallest=3,
     values=lambda size: SELECT,
@@ -141,6 +143,7 @@ NONOGRAM = Kind(
 )
 HITORI = Kind(
     name="hitori",
+    gist="shade repeated numbers, keep the rest in one piece",
     sizes=(4, 8, 12),
     smallest=3,
     values=lambda size: SELECT,

@@ -3,7 +3,18 @@
 from itertools import pairwise
 from random import Random
 
-from stillroom.tasks.puzzles.board import SELECT, Board, Puzzle, around, columns, groups, orthogonal, place, rows
+from stillroom.tasks.puzzles.board import (
+    SELECT,
+    Board,
+    Puzzle,
+    around,
+    columns,
+    groups,
+    in_reading_order,
+    orthogonal,
+    place,
+    rows,
+)
 from stillroom.tasks.puzzles.kind import FULL, Clues, Kind, count_rules, counts_of, not_touching
 from stillroom.tasks.puzzles.rules import Count, Fleet, Rule
 
@@ -29,7 +40,7 @@ def _star_battle(rng: Random, size: int) -> tuple[Board, Clues]:
             break
     stars = [row * size + column for row, column in enumerate(at)]
     board = tuple("s" if cell in stars else "e" for cell in range(size * size))
-    return board, {"regions": _regions_around(rng, size, stars)}
+    return board, {"regions": in_reading_order(_regions_around(rng, size, stars))}
 
 
 def _regions_around(rng: Random, size: int, seeds: list[int]) -> list[int]:
@@ -151,6 +162,7 @@ def _battleships_rules(puzzle: Puzzle) -> list[Rule]:
 
 STAR_BATTLE = Kind(
     name="star-battle",
+    gist="a star in each row, column and region, none touching",
     sizes=(5, 8, 12),
     smallest=5,
     values=lambda size: SELECT,
@@ -166,6 +178,7 @@ STAR_BATTLE = Kind(
 )
 TREES = Kind(
     name="trees-and-tents",
+    gist="a tent beside each tree, none touching, with counts of tents",
     sizes=(5, 8, 12),
     smallest=5,
     values=lambda size: ("e", "tt", "tr"),
@@ -185,6 +198,7 @@ TREES = Kind(
 )
 BATTLESHIPS = Kind(
     name="battleships",
+    gist="a fleet that does not touch, with counts of ship cells",
     sizes=(4, 8, 12),
     smallest=4,
     values=lambda size: SELECT,

@@ -3,7 +3,7 @@
 from math import isqrt
 from random import Random
 
-from stillroom.tasks.puzzles.board import Board, Puzzle, boxes, groups, numbers, orthogonal, place
+from stillroom.tasks.puzzles.board import Board, Puzzle, boxes, groups, in_reading_order, numbers, orthogonal, place
 from stillroom.tasks.puzzles.kind import LATIN, Clues, Kind, latin_rules, latin_square, region_rules, some_latin_square
 from stillroom.tasks.puzzles.rules import Count, Rule, WeightedSum
 
@@ -33,7 +33,7 @@ def _jigsaw(rng: Random, size: int) -> tuple[Board, Clues]:
         labels = _irregular(rng, size)
         board = latin_square(rng, size, region_rules("region repeats", labels, size))
         if board is not None:
-            return board, {"regions": labels}
+            return board, {"regions": in_reading_order(labels)}
 
 
 def _irregular(rng: Random, size: int) -> list[int]:
@@ -123,6 +123,7 @@ def _killer(rng: Random, size: int) -> tuple[Board, Clues]:
             cage.append(rng.choice(edge))
             cages[cage[-1]] = count
         count += 1
+    cages = in_reading_order(cages)
     sums = [sum(int(board[cell]) for cell in cells) for cells in groups(cages)]
     return board, {"regions": boxes(size), "cages": cages, "sums": sums}
 
@@ -142,6 +143,7 @@ def _killer_rules(puzzle: Puzzle) -> list[Rule]:
 
 SUDOKU = Kind(
     name="sudoku",
+    gist="rows, columns and square boxes without repeats",
     sizes=(4, 9),
     smallest=4,
     values=numbers,
@@ -154,6 +156,7 @@ SUDOKU = Kind(
 )
 JIGSAW = Kind(
     name="jigsaw-sudoku",
+    gist="rows, columns and irregular regions without repeats",
     sizes=(4, 8, 12),
     smallest=4,
     values=numbers,
@@ -167,6 +170,7 @@ JIGSAW = Kind(
 )
 COLORED = Kind(
     name="colored-sudoku",
+    gist="rows, columns and colors without repeats",
     sizes=(4, 8, 12),
     smallest=2,
     values=numbers,
@@ -180,6 +184,7 @@ COLORED = Kind(
 )
 ODD_EVEN = Kind(
     name="odd-even-sudoku",
+    gist="a sudoku with cells marked as odd or even",
     sizes=(4, 9),
     smallest=4,
     values=numbers,
@@ -192,6 +197,7 @@ ODD_EVEN = Kind(
 )
 KILLER = Kind(
     name="killer-sudoku",
+    gist="a sudoku with cages whose sums are given",
     sizes=(4, 9),
     smallest=4,
     values=numbers,

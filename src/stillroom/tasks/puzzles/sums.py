@@ -50,6 +50,7 @@ def _kakuro_rules(puzzle: Puzzle) -> list[Rule]:
 
 KAKURASU = Kind(
     name="kakurasu",
+    gist="select cells whose weights add up to the sums of rows and columns",
     sizes=(4, 8, 12),
     smallest=2,
     values=lambda size: SELECT,
@@ -64,6 +65,7 @@ KAKURASU = Kind(
 )
 KAKURO = Kind(
     name="kakuro",
+    gist="numbers with given row and column sums, neighbours differ",
     sizes=(4, 8, 12),
     smallest=3,
     values=numbers,

@@ -77,13 +77,14 @@ def _factory(kind: Kind) -> Callable[..., Task]:
             levels=sizes,
             world="puzzles",
             corrupt=_corrupt,
+            render=_render,
         )
 
     return make
 
 
 def _summary(kind: Kind) -> str:
-    return f"{kind.name.replace('-', ' ')}, a grid puzzle with one solution; level = size of the board"
+    return f"{kind.gist}; level = size of the board"
 
 
 for _kind in KINDS.values():
@@ -151,6 +152,14 @@ def _masked(
 def puzzle_of(problem: Problem) -> Puzzle:
     """The puzzle that a problem asks for."""
     return Puzzle.model_validate(problem.meta["puzzle"])
+
+
+def _render(problem: Problem) -> bytes:
+    from stillroom.tasks.puzzles.picture import draw
+    from stillroom.tasks.puzzles.shapes import raster
+    from stillroom.tasks.scenes import png
+
+    return png(raster(draw(puzzle_of(problem)), cell=40))
 
 
 def _corrupt(problem: Problem) -> str:
