@@ -11,7 +11,7 @@ from stillroom.errors import UserError, unknown_name
 from stillroom.tasks.base import Solution, Style, Task, procedural, question
 from stillroom.tasks.exact import verify_exact
 from stillroom.tasks.registry import register
-from stillroom.tasks.scenes import MOST, Scene, SceneSpec, caption, place, read_scene, shown, write_scene
+from stillroom.tasks.scenes import MOST, Scene, SceneSpec, caption, draw, place, png, read_scene, shown, write_scene
 from stillroom.tasks.steps import StepWriter
 from stillroom.types import Problem
 
@@ -72,6 +72,7 @@ def shapes(low: int = 1, high: int = 3, grid: int = 4, view: str = "picture", pa
         levels=levels,
         world="shapes",
         corrupt=_another,
+        render=lambda problem: png(draw(problem.assets["scene"]), scale=8),
     )
 
 
