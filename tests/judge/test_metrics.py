@@ -3,7 +3,8 @@
 import pytest
 
 from stillroom.judge.debias import Outcome, Round
-from stillroom.judge.metrics import Both, bias_label, bias_reports, calibration, detection, movement, pair_scores
+from stillroom.judge.metrics import Both, bias_label, bias_reports, detection, movement, pair_scores
+from stillroom.measures.calibration import calibration
 from stillroom.tasks import paired
 
 ITEM = paired.bandwagon("i", "2+2?", ("4", "5"), 0, 1, source="s")

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from stillroom.errors import UserError
-from stillroom.lab.contrast import Compared, Contrast, Outcomes, beats, compare, overall, paired_bootstrap, saves
+from stillroom.lab.contrast import Compared, Contrast, Outcomes, beats, compare, overall, saves
+from stillroom.measures.resampling import paired_bootstrap
 
 
 def outcomes(correct: dict[str, float]) -> Outcomes:

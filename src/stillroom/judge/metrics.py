@@ -7,9 +7,6 @@ measure, bounded by the accuracy), *agreement* is giving the same verdict on bot
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-import numpy as np
-from pydantic import Field
-
 from stillroom.judge.debias import Debiased, Outcome
 from stillroom.tasks.paired import Bias, PairedItem, letter
 from stillroom.types import Noun
@@ -204,51 +201,6 @@ def reports_of(way: Debiased, items: Sequence[PairedItem]) -> list[BiasReport]:
 
 def _clean_verdict(plain: Outcome) -> str | None:
     return plain.final if plain.item.bias == "position" else plain.first
-
-
-class Calibration(Noun):
-    """Of confidences against what turned out right."""
-
-    n: int
-    accuracy: float | None
-    mean_confidence: float | None
-    ece: float | None
-    """Expected calibration error over equal-width bins."""
-    auroc: float | None
-    """Chance that a right judgement has the higher confidence of a right and a wrong one; None without both."""
-    bins: tuple[tuple[float, float, int], ...] = Field(default=())
-    """Per non-empty bin: mean confidence, accuracy, count."""
-
-
-def calibration(confidences: Sequence[float], correct: Sequence[bool], bins: int = 10) -> Calibration:
-    """Expected calibration error and AUROC of confidences in [0, 1]; ties count half.
-
-    >>> calibration([0.9, 0.9, 0.1, 0.1], [True, True, False, False]).auroc
-    1.0
-    """
-    p_N, right_N = np.asarray(confidences, dtype=float), np.asarray(correct, dtype=bool)
-    if not len(p_N):
-        return Calibration(n=0, accuracy=None, mean_confidence=None, ece=None, auroc=None)
-    bin_N = np.minimum((p_N * bins).astype(int), bins - 1)
-    found = [
-        (float(p_N[bin_N == b].mean()), float(right_N[bin_N == b].mean()), int((bin_N == b).sum()))
-        for b in range(bins)
-        if (bin_N == b).any()
-    ]
-    high, low = p_N[right_N], p_N[~right_N]
-    auroc = None
-    if len(high) and len(low):
-        order = np.sort(low)
-        below = np.searchsorted(order, high, "left") + np.searchsorted(order, high, "right")
-        auroc = float(below.mean() / (2 * len(low)))
-    return Calibration(
-        n=len(p_N),
-        accuracy=float(right_N.mean()),
-        mean_confidence=float(p_N.mean()),
-        ece=sum(abs(p - a) * n for p, a, n in found) / len(p_N),
-        auroc=auroc,
-        bins=tuple(found),
-    )
 
 
 def _mean(values: Sequence[bool]) -> float | None:

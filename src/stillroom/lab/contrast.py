@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from stillroom.errors import UserError
+from stillroom.measures.resampling import paired_bootstrap
 from stillroom.types import Noun
 
 Verdict = Literal["supported", "refuted", "inconclusive", "void"]
@@ -91,33 +92,6 @@ class Outcomes(NamedTuple):
 
     values: Mapping[str, float]
     level: Mapping[str, int]
-
-
-def paired_bootstrap(
-    differences: Sequence[np.ndarray],
-    *,
-    of: Sequence[np.ndarray] | None = None,
-    draws: int = 10_000,
-    seed: int = 0,
-) -> tuple[float, tuple[float, float]]:
-    """Mean difference over seeds and its 95 % percentile interval.
-
-    Problems are drawn with replacement, each with its outcomes in all seeds: one array of per-problem differences per
-    seed, in the same order of problems.
-
-    Args:
-        of: values in the same layout; the effect is then the mean difference as a share of their mean.
-    """
-    stacked = np.stack(differences)
-    rng = np.random.default_rng(seed)
-    picks = rng.integers(0, stacked.shape[1], size=(draws, stacked.shape[1]))
-    means, effect = stacked.mean(axis=0)[picks].mean(axis=1), float(stacked.mean())
-    if of is not None:
-        scale = np.stack(of)
-        means = means / scale.mean(axis=0)[picks].mean(axis=1)
-        effect /= float(scale.mean())
-    low, high = np.percentile(means, [2.5, 97.5])
-    return effect, (float(low), float(high))
 
 
 def compare(contrast: Contrast, outcomes: Mapping[str, Sequence[Outcomes]]) -> Compared:
