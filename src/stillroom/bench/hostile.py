@@ -10,8 +10,8 @@ from random import Random
 
 from stillroom.seeds import derive_rng
 
-LONGEST = 100_000
-"""Characters, about; one response in a hundred is this long."""
+LONGEST = 20_000
+"""Characters, about; one response in two hundred is this long."""
 
 _TAGS = (
     "<think>",
@@ -62,7 +62,7 @@ def responses(golds: list[str], count: int, seed: int = 0) -> Iterator[str]:
     """
     for number in range(count):
         rng = derive_rng("hostile", seed, number)
-        length = LONGEST if number % 100 == 99 else rng.choice((0, 1, 5, 30, 200))
+        length = LONGEST if number % 200 == 199 else rng.choice((0, 1, 5, 30, 200))
         text = rng.choice(_KINDS)(rng, length, rng.choice(golds))
         where = rng.random()
         # Where a verifier looks for answers, so that it reads the text instead of passing it over.

@@ -31,7 +31,7 @@ HOSTILE = 100_000
 SANDBOXED = 2_000
 MATHEMATICS = ("gsm8k", "math", "math500")
 LIMIT_S = 1.0
-"""CPU seconds of this process for one response of at most 100,000 characters."""
+"""CPU seconds of this process for one response."""
 AIM_PER_S = 1_000
 _SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 _SHOWN = 20
