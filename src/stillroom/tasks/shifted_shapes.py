@@ -37,7 +37,7 @@ class Mixture(NamedTuple):
 def _inside(shape: str, size: int, row: int, column: int) -> bool:
     last = size - 1
     if shape == "disc":
-        return (2 * row - last) ** 2 + (2 * column - last) ** 2 <= last**2 + 1
+        return (2 * row - last) ** 2 + (2 * column - last) ** 2 <= last**2 + 4
     if shape == "frame":
         return row in (0, last) or column in (0, last)
     if shape == "cross":
