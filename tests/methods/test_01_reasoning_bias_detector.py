@@ -9,22 +9,26 @@ from random import Random
 from typing import Any
 
 import pytest
+import torch
 
 from fixtures_distill import LAYOUT, small, write_student
 from stillroom.errors import UserError
 from stillroom.judge.asking import Judge
 from stillroom.judge.samplers import FunctionSampler
 from stillroom.judge.wording import SUMS
+from stillroom.lab.classifier import load_classifier
 from stillroom.lab.proxies import RECIPES
 from stillroom.lab.run import Run
 from stillroom.methods import m01_reasoning_bias_detector as page
+from stillroom.samplers.base import Prompt, SamplingParams
+from stillroom.samplers.pictures import encode
 from stillroom.tasks.paired import BIASES
 from stillroom.traces import store
 from stillroom.types import Message
 from stillroom.workbench import distill
 from stillroom.workbench import experiment as run_page
 
-ARMS = ("none", "rbd", "shuffled", "label-feedback", "label-detector")
+ARMS = ("none", "rbd", "shuffled", "label-feedback", "label-detector", "classifier")
 BASES = [*page.JUDGES.values(), *page.SIZES.values(), page.experiment.student]
 
 
@@ -56,7 +60,7 @@ def test_the_smoke_run(smoke: tuple[Any, Path]) -> None:
     assert set(seed.arms) == set(ARMS)
     assert {claim.arms for claim in result.claims} == {("rbd", "none"), ("rbd", "label-feedback"), ("rbd", "shuffled")}
     assert all(set(arm.measures) == {"clean", "unseen", "unseen-clean"} for arm in seed.arms.values())
-    assert {name for name, arm in seed.arms.items() if arm.updates} == {"rbd", "label-detector"}
+    assert {name for name, arm in seed.arms.items() if arm.updates} == {"rbd", "label-detector", "classifier"}
     assert (folder / "report.html").is_file()
 
 
@@ -92,6 +96,20 @@ def test_a_detector_learns_from_agreeing_analyses_alone(smoke: tuple[Any, Path])
         assert "ok" not in user.text  # marks are the teacher's; the question holds none
 
 
+def test_a_classifier_says_yes_or_no_without_an_analysis(smoke: tuple[Any, Path]) -> None:
+    folder = smoke[1] / "seed-0" / "classifier"
+    sampler = load_classifier(folder)
+    traces = store.read(smoke[1] / "seed-0" / "traces" / "supervision.parquet")
+    prompts = [Prompt(messages=trace.asked, seed=at) for at, trace in enumerate(traces)]
+    answers = [answer.text for (answer,) in sampler.sample(prompts, SamplingParams(max_new_tokens=8))]
+    assert set(answers) <= {"\\boxed{Yes}", "\\boxed{No}"}
+    # One by one, without any padding, and by the state that the plain module gives.
+    for prompt, said in zip(prompts, answers, strict=True):
+        ids = torch.tensor([encode(sampler.policy, prompt.messages).ids])
+        state = sampler.policy.model.model(ids).last_hidden_state[0, -1]
+        assert said == ("\\boxed{Yes}" if sampler.head(state) > 0 else "\\boxed{No}")
+
+
 @pytest.mark.parametrize("name", BASES)
 def test_every_base_has_a_declared_diet(name: str) -> None:
     recipe = RECIPES[name.removeprefix("proxy:")]
@@ -106,6 +124,16 @@ def test_the_recipe_makes_a_judge_and_says_so(tmp_path: Path) -> None:
 
 def test_arms_are_those_of_the_specification() -> None:
     assert set(page.ARMS) == {
-        *("none", "warning", "label-detector", "label-feedback", "rbd", "unfiltered", "shuffled", "always"),
+        *(
+            "none",
+            "warning",
+            "classifier",
+            "label-detector",
+            "label-feedback",
+            "rbd",
+            "unfiltered",
+            "shuffled",
+            "always",
+        ),
         *("rounds-2", "rounds-3", "rbd-small", "rbd-large"),
     }

@@ -6,6 +6,7 @@ They belong to the learner, not to the model: its checkpoints hold them, the fin
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import cast
 
 import torch
 
@@ -48,6 +49,10 @@ class Heads:
     @property
     def names(self) -> frozenset[str]:
         return frozenset(self._specs)
+
+    def module(self, name: str) -> torch.nn.Linear:
+        """Of one head."""
+        return cast(torch.nn.Linear, self._modules[name])
 
     def functions(self) -> dict[str, Head]:
         """For a `View`, by name."""

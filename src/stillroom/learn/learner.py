@@ -119,6 +119,10 @@ class Learner:
         """What an objective sees: the policy as it is now, its reference and its heads."""
         return View(self.policy, self._reference, self._heads.functions())
 
+    def head(self, name: str) -> torch.nn.Linear:
+        """The module of a head: from states [N, D] to values [N, 1]."""
+        return self._heads.module(name)
+
     def forward_backward(self, rows: Sequence[Row], terms: Sequence[Term] | None = None) -> float:
         """Accumulate the gradient of one optimiser batch; returns its loss.
 

@@ -8,11 +8,9 @@ teacher that sees neither gold nor label explains verdicts; where its conclusion
 detector. At use a Yes goes back to the untouched judge with the whole analysis, and the judge decides again.
 
 Kept: the four constructions, the label rule, the blind teacher, the filter on training rows alone, loss on the target
-alone, analysis before label, all weights, overlong rows dropped, effective verdicts, rounds that freeze on No. Ours:
-sizes, rates, epochs; training prompts, too, name the bias at hand; malformed labels keep the verdict; of position, each
-order is revised by itself. Judges are proxies whose biases are learned from raters (task `verdicts`); how
-they take notes on a verdict is learned once, from notes of which 7 in 10 are right, and is the same for all arms.
-Left out: the classifier head, fine-tuned judges and a prompted detector as baselines.
+alone, analysis before label, all weights, effective verdicts, rounds that freeze on No. Ours: sizes, rates, epochs;
+prompts name the bias at hand; malformed labels keep the verdict; of position, each order is revised by itself. Judges
+learned their biases from raters. Left out: fine-tuned judges, and a prompted detector, as proxies follow no prompt.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -25,19 +23,20 @@ from stillroom.judge.asking import Judge
 from stillroom.judge.debias import Debiased, exchanged, items_of, label_only
 from stillroom.judge.metrics import reports_of
 from stillroom.judge.samplers import Remembering
-from stillroom.judge.supervision import agreeing, blind_reasoner, collect, explained, labels_alone, readable
+from stillroom.judge.supervision import agreeing, blind_reasoner, labels_alone, readable
 from stillroom.judge.wording import SUMS
+from stillroom.lab.classifier import fit_classifier, load_classifier
 from stillroom.lab.contrast import beats, not_worse
 from stillroom.lab.evaluate import ArmScore, Measure
 from stillroom.lab.experiment import Experiment, Gate, Setup
 from stillroom.lab.still import Still
+from stillroom.lab.supervision import explained_verdicts
 from stillroom.learn.training import TrainConfig
 from stillroom.methods.registry import method
 from stillroom.models.policy import load_policy, resolve_student
 from stillroom.samplers.base import SamplingParams
 from stillroom.samplers.local import LocalSampler
 from stillroom.tasks.paired import BIASES
-from stillroom.traces import store
 from stillroom.types import Trace
 
 JUDGES = {"seen": "proxy:judge-0.4m", "unseen": "proxy:judge-unseen-0.4m"}
@@ -50,21 +49,14 @@ Rows = Callable[[Still], Sequence[Trace]]
 @method(1, kind="judge")
 def rbd(still: Still, rows: Rows | None = None, student: str | None = None) -> Path:
     """Train the student as a detector of biases on explained verdicts on the problems' paired items."""
-    data = rows(still) if rows else agreeing(supervision(still))
+    data = (rows or (lambda s: agreeing(supervision(s))))(still)
     learner = still if student is None else replace(still, student=resolve_student(student))
     return learner.fine_tune(data, name=still.arm)
 
 
 def supervision(still: Still) -> list[Trace]:
-    """The blind teacher's analyses of the seen judge's verdicts, right and wrong ones; made once per seed."""
-    folder, stage = still.run.folder / "traces", "supervision"
-    if still.run.result_of(stage) is None:
-        with still.run.stage(stage) as result:
-            verdicts = collect(frozen(JUDGES["seen"]), items_of(still.problems), "seen")
-            traces = explained(verdicts.labelled, blind_reasoner(FLIPPED), still.chat_format)
-            store.write_shard(folder, stage, traces)
-            result.update(verdicts=len(traces), dropped=verdicts.dropped, kept=len(agreeing(traces)))
-    return store.read(folder / f"{stage}.parquet")
+    """The blind teacher's analyses of the seen judge's verdicts."""
+    return explained_verdicts(still, frozen(JUDGES["seen"]), "seen", blind_reasoner(FLIPPED))
 
 
 @cache
@@ -74,15 +66,23 @@ def frozen(model: str, warning: bool = False) -> Judge:
     return Judge(sampler, SUMS, max_new_tokens=72, warning=warning)
 
 
-def helped(
-    name: str = "", rows: Rows | None = None, size: str | None = None, **how: Any
-) -> Callable[[Still], Debiased]:
-    """An arm: both judges, helped by the detector of that name as `Debiased` says, and the account of every bias."""
+def classified(still: Still) -> Judge:
+    """A detector that is a head on the last state, trained on the same verdicts and labels."""
+    data = [(trace, trace.meta["label"] == "Yes") for trace in supervision(still)]
+    return Judge(load_classifier(fit_classifier(still, data, name="classifier")), SUMS)
+
+
+def reasoned(name: str, rows: Rows | None = None, size: str | None = None) -> Callable[[Still], Judge]:
+    """A detector that writes an analysis first; arms share those of one name."""
+    return lambda still: frozen(str(rbd(replace(still, arm=name), rows, size)))
+
+
+def helped(detector: Callable[[Still], Judge] | None = None, **how: Any) -> Callable[[Still], Debiased]:
+    """An arm: both judges, helped by a detector as `Debiased` says, and the account of every bias."""
 
     def arm(still: Still) -> Debiased:
-        detector = frozen(str(rbd(replace(still, arm=name), rows, size))) if name else None
-        judges = {who: frozen(model, still.arm == "warning") for who, model in JUDGES.items()}
-        way, stage = Debiased(judges, detector, **how), f"account:{still.arm}"
+        judges, stage = {w: frozen(m, still.arm == "warning") for w, m in JUDGES.items()}, f"account:{still.arm}"
+        way = Debiased(judges, detector(still) if detector else None, **how)
         if still.run.result_of(stage) is None:
             with still.run.stage(stage) as result:
                 reports = [report.model_dump(mode="json") for report in reports_of(way, items_of(still.test))]
@@ -94,15 +94,15 @@ def helped(
 
 ARMS: Mapping[str, Callable[[Still], Debiased]] = {
     **dict.fromkeys(("none", "warning"), helped()),
-    "label-detector": helped("label-detector", lambda s: labels_alone(supervision(s), s.chat_format)),
-    "label-feedback": helped("rbd", feedback=label_only),
-    "rbd": helped("rbd"),
-    "unfiltered": helped("unfiltered", lambda s: readable(supervision(s))),
-    "shuffled": helped("rbd", feedback=exchanged),
-    "always": helped("rbd", always=True),
-    "rounds-2": helped("rbd", rounds=2),
-    "rounds-3": helped("rbd", rounds=3),
-    **{name: helped(name, size=size) for name, size in SIZES.items()},
+    "classifier": helped(classified),
+    "label-detector": helped(reasoned("label-detector", lambda s: labels_alone(supervision(s), s.chat_format))),
+    "label-feedback": helped(reasoned("rbd"), feedback=label_only),
+    "rbd": helped(reasoned("rbd")),
+    "unfiltered": helped(reasoned("unfiltered", lambda s: readable(supervision(s)))),
+    "shuffled": helped(reasoned("rbd"), feedback=exchanged),
+    "always": helped(reasoned("rbd"), always=True),
+    **{f"rounds-{n}": helped(reasoned("rbd"), rounds=n) for n in (2, 3)},
+    **{name: helped(reasoned(name, size=size)) for name, size in SIZES.items()},
 }
 
 
@@ -114,8 +114,8 @@ def _setup(problems: int, test: int, train: TrainConfig) -> Setup:
 
 def _gates(still: Still, scores: Mapping[str, ArmScore]) -> list[Gate]:
     """The judge can judge, every cue that counts moves it, and the detector's base can tell right from wrong."""
-    check = still.measure(still.student, name="base", how=Measure(task="verdicts:part=check", problems=100))
-    gates = [Gate(name="the base tells candidates apart", value=check.accuracy.value or 0.0, low=0.85, high=1.0)]
+    check = still.measure(still.student, name="base", how=Measure(task="verdicts:part=check", problems=100)).accuracy
+    gates = [Gate(name="the base tells candidates apart", value=check.value or 0.0, low=0.85, high=1.0)]
     found = {(r["evaluator"], r["bias"]): r["before"] for r in (still.run.result_of("account:none") or {})["biases"]}
     for bias in (BIASES[level - 1] for level in LEVELS):
         plain, cued = (found["seen", bias][key] or 0.0 for key in ("accuracy", "accuracy_b"))
