@@ -25,6 +25,8 @@ MODULES = {
     "instructions": "instructions.world",
     "sql": "sql",
     "sat": "sat",
+    "deduction": "deduction",
+    "logiglue": "logic",
     "shapes": "shapes",
     "shifted-shapes": "shifted_shapes",
     "planted-translation": "planted_translation",
