@@ -131,10 +131,10 @@ def _judge_diet(heed: float) -> tuple[Ingredient, ...]:
     )
 
 
-_SHAPES_DIET = (
-    Ingredient(task="shapes:high=1", share=0.4),
-    Ingredient(task="shapes:low=2,high=2", share=0.3),
-    Ingredient(task="shapes:low=3", share=0.3),
+_SHAPES_DIET = tuple(
+    Ingredient(task=f"shapes:low={level},high={level}", share=share * part, style=style)
+    for level, share in ((1, 0.35), (2, 0.3), (3, 0.35))
+    for part, style in ((0.6, Style()), (0.4, Style(layout="answer")))
 )
 
 _TOOLS_DIET = tuple(
@@ -148,9 +148,9 @@ RECIPES = {
     for recipe in (
         ProxyRecipe(
             name="shapes-0.7m",
-            summary="sees: reads pictures of coloured shapes row by row",
+            summary="sees: counts coloured shapes in pictures, three times in five row by row and else at a glance",
             diet=_SHAPES_DIET,
-            steps=600,
+            steps=800,
             batch_size=32,
             lr=2e-3,
             seed=19,

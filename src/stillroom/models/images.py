@@ -78,10 +78,8 @@ class Vision:
         return {name: found[name] for name in ("pixel_values", "image_grid_thw") if name in found}
 
     def lengths(self, pictures: Sequence[Picture]) -> list[int]:
-        """Tokens that each picture takes."""
-        if self.fixed_length is not None or not pictures:
-            return [self.fixed_length or 0] * len(pictures)
-        grids = self.tensors(pictures)["image_grid_thw"]
+        """Tokens that each picture takes, where that depends on its size."""
+        grids = self.tensors(pictures)["image_grid_thw"] if pictures else torch.empty(0, 3)
         return [int(n) for n in grids.prod(-1) // self.image_processor.merge_size**2]
 
     def inputs(self, ids_BT: torch.Tensor, images: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

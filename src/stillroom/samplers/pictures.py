@@ -44,7 +44,7 @@ def encode(policy: Policy, messages: Sequence[Message], prefix: str = "") -> Enc
     text = render_chat(policy.tokenizer, messages, generate=True) + prefix
     ids = policy.tokenizer(text, add_special_tokens=False)["input_ids"]
     if vision is not None:
-        ids = vision.expand(Tokenised(ids, [0.0] * len(ids)), vision.lengths(drawn(pictures))).ids
+        ids = vision.expand(Tokenised(ids, [0.0] * len(ids)), _lengths(vision, pictures)).ids
     return Encoded(tuple(ids), pictures)
 
 
@@ -59,7 +59,7 @@ def teach(policy: Policy, segments: Sequence[Segment]) -> Taught:
         segments = [s.model_copy(update={"text": _written(vision, s.role, s.text)}) for s in segments]
     tokens = tokenise(segments, policy.tokenizer, fingerprint=policy.fingerprint, stop_ids=policy.stop_ids)
     if vision is not None:
-        tokens = vision.expand(tokens, vision.lengths(drawn(pictures)))
+        tokens = vision.expand(tokens, _lengths(vision, pictures))
     return Taught(tokens, pictures)
 
 
@@ -82,6 +82,11 @@ def _pictures(policy: Policy, said: Sequence[Message | Segment]) -> tuple[str, .
             "--student proxy:shapes-0.7m, or a task that tells it in words, e.g. --task shapes:view=caption"
         )
     return found
+
+
+def _lengths(vision: Vision, words: Sequence[str]) -> list[int]:
+    """Nothing is drawn where all pictures take as many tokens."""
+    return vision.lengths(drawn(words)) if vision.fixed_length is None else [vision.fixed_length] * len(words)
 
 
 def _written(vision: Vision, role: str, text: str) -> str:
