@@ -36,7 +36,8 @@ def distill(
         list[str] | None, typer.Option(help="For files, WHAT=COLUMN: question, answer, id, level, options.")
     ] = None,
     layout: Annotated[
-        str | None, typer.Option(help="For files: gsm8k, math, aqua, commonsenseqa, ifeval or plain.")
+        str | None,
+        typer.Option(help="For files: gsm8k, math, aqua, commonsenseqa, ifeval, protoqa, simplebench or plain."),
     ] = None,
     eval_file: Annotated[str | None, typer.Option(help="File with the held-out problems.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first bad row of a file.")] = False,

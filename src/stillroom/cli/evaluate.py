@@ -20,7 +20,8 @@ def evaluate(
         str | None, typer.Option("--format", help="think, boxed, hash, plain or answer-only.")
     ] = None,
     layout: Annotated[
-        str | None, typer.Option(help="For files: gsm8k, math, aqua, commonsenseqa, ifeval or plain.")
+        str | None,
+        typer.Option(help="For files: gsm8k, math, aqua, commonsenseqa, ifeval, protoqa, simplebench or plain."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the sampling.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps.")] = "cpu",

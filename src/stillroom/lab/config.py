@@ -30,7 +30,7 @@ class DistillConfig(BaseModel):
     fields: dict[str, str] = Field(default_factory=dict)
     """For files: what (question, answer, id, level, options) → column."""
     layout: str | None = None
-    """For files: gsm8k, math, aqua, commonsenseqa, ifeval or plain."""
+    """For files: gsm8k, math, aqua, commonsenseqa, ifeval, protoqa, simplebench or plain."""
     eval_file: str | None = None
     """Held-out problems in a file of their own; without it a tenth of the task's problems, chosen by content."""
     strict: bool = False

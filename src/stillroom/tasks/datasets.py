@@ -190,6 +190,26 @@ def _ifeval(row: Row, columns: Fields) -> Problem:
     return adapt(row)
 
 
+def _protoqa(row: Row, columns: Fields) -> Problem:
+    from stillroom.tasks.protoqa import adapt
+
+    return adapt(row)
+
+
+def _simplebench(row: Row, columns: Fields) -> Problem:
+    """The options stand at the end of the prompt, one a line, each with its letter."""
+    prompt = _text(_column(row, columns, "prompt"), "prompt")
+    text, *options = re.split(r"\n(?=[A-F]\. )", prompt)
+    found = _options(options)
+    name = row.get("question_id")
+    return _choice(
+        text.strip(),
+        found,
+        _text(_column(row, columns, "answer"), "answer"),
+        id=f"simplebench/{name}" if isinstance(name, int) else "",
+    )
+
+
 def _nested(row: Row) -> bool:
     return "answerKey" in row and (isinstance(row.get("question"), Mapping) or "choices" in row)
 
@@ -232,6 +252,23 @@ LAYOUTS = {
             _ifeval,
             lambda row: "instruction_id_list" in row,
             "plain",
+        ),
+        Layout(
+            "protoqa",
+            "question, and clusters of answers with counts",
+            (),
+            _protoqa,
+            lambda row: (
+                "answers-cleaned" in row or (isinstance(row.get("answers"), Mapping) and "clusters" in row["answers"])
+            ),
+            "plain",
+        ),
+        Layout(
+            "simplebench",
+            "prompt that ends in options A to F, answer",
+            ("prompt", "answer"),
+            _simplebench,
+            lambda row: "prompt" in row and "answer" in row and "question_id" in row,
         ),
         Layout(
             "plain",

@@ -62,7 +62,9 @@ class Row(NamedTuple):
 
 
 def read_rows(path: Path) -> Iterator[Row]:
-    """The rows of a file by its suffix: JSON lines, a JSON array (or lines), CSV with a header, or Parquet.
+    """The rows of a file by its suffix: JSON lines, a JSON array or lines, CSV with a header, or Parquet.
+
+    A JSON object with one array in it is that array.
 
     Raises:
         UserError: for a missing file, another suffix, or a file that is broken as a whole.
@@ -76,14 +78,16 @@ def read_rows(path: Path) -> Iterator[Row]:
         return _read_csv(path)
     if suffix == ".parquet":
         return _read_parquet(path)
-    if suffix == ".json" and _starts_with_bracket(path):
+    if suffix == ".json" and not _is_lines(path):
         return _read_array(path)
     return _read_lines(path)
 
 
-def _starts_with_bracket(path: Path) -> bool:
+def _is_lines(path: Path) -> bool:
+    """Whether a .json file is JSON lines: its first line is a whole object."""
     with open(path, "rb") as file:
-        return file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"["
+        line = file.readline(MAX_ROW_BYTES)
+    return isinstance(_parse(line)[0], dict)
 
 
 def _parse(data: bytes) -> tuple[Any, str]:
@@ -115,6 +119,9 @@ def _read_array(path: Path) -> Iterator[Row]:
     values, problem = _parse(path.read_bytes())
     if problem:
         raise DataError(f"{path.name} is {problem}")
+    if isinstance(values, dict):  # an array under a name of its own, as in {"data": [...]}
+        arrays = [value for value in values.values() if isinstance(value, list)]
+        values = arrays[0] if len(arrays) == 1 else [values]
     for number, value in enumerate(values, 1):
         yield Row(number, value)
 
@@ -257,6 +264,10 @@ def verify(problem: Problem, text: str, *, strict: bool = True) -> Verdict:
         from stillroom.tasks.instructions.verify import verify as verify_constraints
 
         return verify_constraints(problem, text, strict=strict)
+    if "clusters" in problem.meta:
+        from stillroom.tasks.protoqa import verify as verify_list
+
+        return verify_list(problem, text, strict=strict)
     return (choice.verify if problem.options else math.verify)(problem, text, strict=strict)
 
 

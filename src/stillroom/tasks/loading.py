@@ -45,6 +45,8 @@ MODULES = {
     "aqua": "real",
     "commonsenseqa": "real",
     "ifeval": "real",
+    "protoqa": "real",
+    "simplebench": "real",
 }
 """Built-in task → the module of this package that registers it."""
 

@@ -72,6 +72,22 @@ REAL = {
         "Apache-2.0",
         "541 prompts with one to three instructions that a program can check",
     ),
+    "protoqa": RealSet(
+        "protoqa",
+        (("protoqa/dev.crowdsourced.jsonl", "test"), ("protoqa/dev.scraped.jsonl", "dev")),
+        "hf:community-datasets/proto_qa:proto_qa_cs",
+        "knowledge",
+        "CC BY 4.0",
+        "what a hundred people would say: ranked lists against clusters of answers",
+    ),
+    "simplebench": RealSet(
+        "simplebench",
+        (("simplebench/simple_bench_public.json", "test"),),
+        "jsonl:simple_bench_public.json",  # of its repository; on the hub are copies by others only
+        "knowledge",
+        "MIT",
+        "ten public trick questions with six options",
+    ),
 }
 
 
