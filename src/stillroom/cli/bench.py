@@ -318,6 +318,38 @@ def worlds(
         raise typer.Exit(1)
 
 
+@app.command()
+def puzzles(
+    out: Out,
+    boards: Annotated[int, typer.Option(min=10, help="Right ones of each kind, and as many wrong ones.")] = 1000,
+    only: Annotated[list[str] | None, typer.Option(metavar="KIND", help="This kind; may be repeated.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Judge boards of every kind of puzzle, right and wrong, beside OR-tools CP-SAT; minutes.
+
+    Example: stillroom bench puzzles --out puzzles.json
+    """
+    from stillroom.bench.puzzles import measure
+    from stillroom.cli.show import progress_bars
+    from stillroom.io import write_json
+    from stillroom.tasks.puzzles.kinds import KINDS
+
+    kinds, result = tuple(only or KINDS), dict[str, Any]()
+    with progress_bars(quiet=as_json) as progress:
+        for result in measure(boards, kinds):
+            write_json(out, result)  # minutes of work, kind by kind
+            progress("kinds", len(result["kinds"]), len(kinds))
+    judged = sum(row["counts"]["valid"] + row["counts"]["corrupted"] for row in result["kinds"])
+    differing = sum(len(row["differing"]) for row in result["kinds"])
+    _write(
+        out,
+        result,
+        as_json,
+        f"{judged:,} boards of {len(kinds)} kinds, {differing} judged otherwise than by CP-SAT; at least "
+        f"{result['slowest_puzzles_per_s']:.1f} puzzles/s made, {result['slowest_pictures_per_s']:.0f} pictures/s drawn",
+    )
+
+
 def _write(out: Path, result: dict[str, Any], as_json: bool, line: str) -> None:
     from stillroom.cli.show import emit, emit_json
     from stillroom.io import write_json

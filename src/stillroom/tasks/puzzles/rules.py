@@ -130,19 +130,26 @@ class WeightedSum:
 
     def prune(self, domains: Domains) -> Narrowed | None:
         # Sets of sums are the bits of integers: bit t of `before` says that the cells so far can add up to t, bit t of
-        # goal[i] that from t the cells from i on can reach the total.
-        steps = [
-            [(bit, weight * number) for bit, number in enumerate(self.numbers) if domains[cell] >> bit & 1]
-            for cell, weight in zip(self.cells, self.weights, strict=True)
-        ]
+        # goal[i] that from t the open cells from i on can reach the total. Decided cells are taken off at once.
+        decided, open_cells, steps = 0, list[int](), list[tuple[tuple[int, int], ...]]()
+        for cell, weight in zip(self.cells, self.weights, strict=True):
+            domain = domains[cell]
+            if domain & (domain - 1):
+                open_cells.append(cell)
+                steps.append(_additions(domain, weight, self.numbers))
+            else:
+                decided += weight * self.numbers[domain.bit_length() - 1]
+        if decided > self.total:
+            return None
         goal = [0] * len(steps) + [1 << self.total]
         for index in range(len(steps) - 1, -1, -1):
             for _, add in steps[index]:
                 goal[index] |= goal[index + 1] >> add
-        if not goal[0] & 1:
+        before = 1 << decided
+        if not goal[0] & before:
             return None
-        before, narrowed = 1, list[tuple[int, int]]()
-        for index, cell in enumerate(self.cells):
+        narrowed: Narrowed = []
+        for index, cell in enumerate(open_cells):
             after = left = 0
             for bit, add in steps[index]:
                 moved = before << add
@@ -153,6 +160,12 @@ class WeightedSum:
                 narrowed.append((cell, left))
             before = after
         return narrowed
+
+
+@lru_cache(50_000)
+def _additions(domain: int, weight: int, numbers: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
+    """Each value of a domain with what it adds."""
+    return tuple((bit, weight * number) for bit, number in enumerate(numbers) if domain >> bit & 1)
 
 
 @cache
@@ -285,16 +298,20 @@ class Visible:
     total: int
 
     def prune(self, domains: Domains) -> Narrowed | None:
-        left = _visible_left(tuple(domains[cell] for cell in self.cells), self.total)
+        size, line = len(self.cells), list[int]()
+        for cell in self.cells:
+            line.append(domains[cell])
+            if domains[cell] == 1 << (size - 1):
+                break  # behind the highest of all nothing is seen
+        left = _visible_left(tuple(line), size, self.total)
         if left is None:
             return None
-        return [(cell, to) for cell, to in zip(self.cells, left, strict=True) if to != domains[cell]]
+        return [(cell, to) for cell, to in zip(self.cells, left, strict=False) if to != domains[cell]]
 
 
 @lru_cache(maxsize=50_000)
-def _visible_left(line: tuple[int, ...], total: int) -> tuple[int, ...] | None:
-    """What `Visible` leaves of the domains along a line; searches ask for the same lines again and again."""
-    size = len(line)
+def _visible_left(line: tuple[int, ...], size: int, total: int) -> tuple[int, ...] | None:
+    """What `Visible` leaves of the domains up to the highest value; searches ask for the same lines again and again."""
     # seen[i][m]: how many of the first i cells may be visible when the highest of them is value m; sets of counts are
     # the bits of integers. Index `size` stands for "nothing yet", which every value is higher than.
     seen = [[0] * size + [1]]
@@ -309,13 +326,13 @@ def _visible_left(line: tuple[int, ...], total: int) -> tuple[int, ...] | None:
                     after[value] |= now[value]  # something lower stands here
             lower |= now[value]
         seen.append(after)
-    if not seen[size][size - 1] >> total & 1:
+    if not seen[-1][size - 1] >> total & 1:
         return None
     # wanted[m]: counts so far from which the total can still be reached when the highest so far is m.
     wanted = [0] * (size + 1)
     wanted[size - 1] = 1 << total
     found = []
-    for index in range(size - 1, -1, -1):
+    for index in range(len(line) - 1, -1, -1):
         domain, now, left, before = line[index], seen[index], 0, [0] * (size + 1)
         highest_hiding = max((m for m in range(index, size) if now[m] & wanted[m]), default=-1)
         lower = now[size]
