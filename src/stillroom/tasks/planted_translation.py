@@ -174,6 +174,7 @@ def _make(sentence: Sentence, rng: Random, level: int) -> Problem:
 def _spoilt(target: Sequence[Word], rate: float, rng: Random) -> tuple[list[str], list[PlantedError]]:
     shown: list[str] = []
     errors: list[PlantedError] = []
+    stems = {word.text[:-1] for word in target}
     for word in target:
         kinds = ["doubled"]
         kinds += ["negation"] if word.kind == "negation" else ["omission", "mistranslation"]
@@ -188,7 +189,8 @@ def _spoilt(target: Sequence[Word], rate: float, rng: Random) -> tuple[list[str]
         elif kind == "ending":
             shown.append(_other_ending(word.text))
         elif kind == "mistranslation":
-            shown.append(rng.choice(_of_its_kind(word)))
+            # A word of the sentence itself would look like one that moved or was doubled.
+            shown.append(rng.choice([text for text in _of_its_kind(word) if text[:-1] not in stems]))
     return shown, errors
 
 
