@@ -161,6 +161,9 @@ def _question(problem: Problem) -> str:
     return digest(*told, *problem.options, *assets)
 
 
+_HEARD = ("open", "socket.", "os.", "subprocess.", "shutil.", "ctypes.dlopen", "stillroom.worker")
+
+
 class _Watch:
     """What this process does beyond computing while `on`: audit hooks cannot be taken away, only ignored."""
 
@@ -170,7 +173,7 @@ class _Watch:
         sys.addaudithook(self._hear)
 
     def _hear(self, event: str, args: tuple[Any, ...]) -> None:
-        if not self.on or not event.startswith(("open", "socket.", "os.", "subprocess.", "shutil.", "ctypes.dlopen")):
+        if not self.on or not event.startswith(_HEARD):
             return
         # A module that is imported on first use is read from where it is installed.
         if event == "open" and str(args[0]).endswith((".py", ".pyc", ".so")) and not str(args[1]).startswith("w"):
@@ -248,4 +251,4 @@ def _starts_processes(task: Task, problems: Sequence[Problem], golds: list[str],
                 task.verify(problems[number % len(problems)], text)
             except Exception:  # counted when it comes again
                 continue
-    return "subprocess.Popen" in seen or "os.fork" in seen
+    return not seen.keys().isdisjoint(("subprocess.Popen", "os.fork", "stillroom.worker"))

@@ -78,6 +78,7 @@ class Worker:
 
         Raises TimedOut or Died at the request that had no answer, after which the next call starts another worker.
         """
+        sys.audit("stillroom.worker", self._module)  # lets whoever watches a verifier see that it works elsewhere
         self.start(cpu_limit_s)
         try:
             assert self.process is not None
