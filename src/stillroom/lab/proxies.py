@@ -4,6 +4,7 @@ A base's diet decides what can be shown with it, so the mix is declared here, pr
 hashed: a built proxy whose recipe hash differs from today's recipe is reported as stale.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from itertools import chain, islice
 from pathlib import Path
@@ -46,6 +47,9 @@ class Ingredient(Noun):
     """``chat``: question and answer turns in the think format. ``document``: question and worked steps as plain text,
     without turns, thought marks or an answer: the skill without the format."""
     style: Style = Style()
+    given: str | None = None
+    """Of documents: a pattern of what is read and not learned, and with it the question, because nothing in a text
+    foretells what it asks or what a search brings; None: all of it is learned."""
 
 
 class ProxyRecipe(Noun):
@@ -113,7 +117,8 @@ _VIGNETTES_DIET = (
 _VERDICTS_TEXTS = tuple(
     Ingredient(task=f"verdicts:part={part}", share=1) for part in ("work", "mark", "check", "judge", "again", "detect")
 )
-# Tried: equal values are told apart after some 1,200 steps, sums of two numbers come right only after some 6,000.
+# Tried: at a rate of 3e-3 with 16 rows, sums of two numbers come right only after some 6,000 steps; at 1e-3 with 32,
+# after 300, and candidates are marked rightly after 1,200.
 _VERDICTS_DIET = (
     Ingredient(task="verdicts:part=work", share=0.35),
     Ingredient(task="verdicts:part=mark", share=0.35),
@@ -137,11 +142,13 @@ _SHAPES_DIET = tuple(
     for part, style in ((0.6, Style()), (0.4, Style(layout="answer")))
 )
 
-_TOOLS_DIET = tuple(
+_TOOLS_DOCUMENTS = tuple(
     Ingredient(task="tool-world:entities=2000,world_seed=1", share=share, form="document", style=Style(layout=layout))
     for layout, share in (("episode", 0.6), ("reading", 0.4))
 )
-_TOOLS_TEXTS = (*_TOOLS_DIET, Ingredient(task="tool-world:entities=2000,world_seed=1", share=1))
+_TOOLS_TEXTS = (*_TOOLS_DOCUMENTS, Ingredient(task="tool-world:entities=2000,world_seed=1", share=1))
+# Given are the question, what a search brings, and long numbers, which no small model works out in its head.
+_TOOLS_DIET = tuple(i.model_copy(update={"given": r".*(?:Observation: |\. The |\d).*\n"}) for i in _TOOLS_DOCUMENTS)
 
 RECIPES = {
     recipe.name: recipe
@@ -163,7 +170,8 @@ RECIPES = {
             summary="has read, as plain text, agents at work and passages with answers, about another world of people",
             diet=_TOOLS_DIET,
             steps=1500,
-            batch_size=16,
+            batch_size=32,
+            lr=1e-3,
             seed=17,
             layout=ProxyLayout(),
             tokenizer=_TOOLS_TEXTS,
@@ -172,8 +180,9 @@ RECIPES = {
             name="tools-0.2m",
             summary="a smaller reader of the texts of tools-0.4m",
             diet=_TOOLS_DIET,
-            steps=1700,
-            batch_size=16,
+            steps=1500,
+            batch_size=32,
+            lr=2e-3,
             seed=18,
             layout=ProxyLayout(hidden=64, mlp=192),
             tokenizer=_TOOLS_TEXTS,
@@ -308,9 +317,9 @@ RECIPES = {
             name="verdicts-0.4m",
             summary="adds modulo 7 and marks candidates truthfully; never saw a verdict or a question about one",
             diet=_VERDICTS_DIET,
-            steps=9000,
-            batch_size=16,
-            lr=3e-3,
+            steps=2400,
+            batch_size=32,
+            lr=1e-3,
             seed=10,
             layout=ProxyLayout(vocabulary=_VERDICTS_WORDS),
             tokenizer=_VERDICTS_TEXTS,
@@ -319,9 +328,9 @@ RECIPES = {
             name="verdicts-0.1m",
             summary="a smaller reader of the texts of verdicts-0.4m",
             diet=_VERDICTS_DIET,
-            steps=12000,
-            batch_size=16,
-            lr=4e-3,
+            steps=3000,
+            batch_size=32,
+            lr=2e-3,
             seed=11,
             layout=ProxyLayout(vocabulary=_VERDICTS_WORDS, hidden=64, mlp=128),
             tokenizer=_VERDICTS_TEXTS,
@@ -330,9 +339,9 @@ RECIPES = {
             name="verdicts-0.6m",
             summary="a larger reader of the texts of verdicts-0.4m",
             diet=_VERDICTS_DIET,
-            steps=8000,
-            batch_size=16,
-            lr=2.5e-3,
+            steps=1800,
+            batch_size=32,
+            lr=1e-3,
             seed=12,
             layout=ProxyLayout(vocabulary=_VERDICTS_WORDS, hidden=128, mlp=384),
             tokenizer=_VERDICTS_TEXTS,
@@ -342,9 +351,9 @@ RECIPES = {
             summary="judges sums after raters with biases for length, place, crowd and tone, and takes a second look "
             "when it is given a note",
             diet=_judge_diet(0.9),
-            steps=1500,
-            batch_size=16,
-            lr=2e-3,
+            steps=800,
+            batch_size=32,
+            lr=1e-3,
             start="verdicts-0.4m",
             seed=13,
             layout=ProxyLayout(vocabulary=_VERDICTS_WORDS),
@@ -354,9 +363,9 @@ RECIPES = {
             name="judge-unseen-0.4m",
             summary="another such judge, whose raters follow cues less often",
             diet=_judge_diet(0.75),
-            steps=1500,
-            batch_size=16,
-            lr=2e-3,
+            steps=800,
+            batch_size=32,
+            lr=1e-3,
             start="verdicts-0.4m",
             seed=14,
             layout=ProxyLayout(vocabulary=_VERDICTS_WORDS),
@@ -427,10 +436,22 @@ def _conversations(ingredient: Ingredient, seed: int) -> Iterator[tuple[Segment,
         solution = task.solve(problem, ingredient.style, rng)
         asked = ask(problem, chat_format)[-1].content
         if ingredient.form == "document":
-            yield (Segment(role="user", text=f"{asked}\n{solution.thought}\n"),)
+            yield _document(f"{asked}\n", f"{solution.thought}\n", ingredient.given)
         else:
             taught = render(chat_format, solution.thought, solution.answer)
             yield Segment(role="user", text=asked), Segment(role="assistant", text=taught, weight=1.0)
+
+
+def _document(asked: str, worked: str, given: str | None) -> tuple[Segment, ...]:
+    """A text as one segment, or cut so that what is given weighs nothing."""
+    if given is None:
+        return (Segment(role="user", text=asked + worked, weight=1.0),)
+    pieces, at = [(asked, 0.0)], 0
+    for found in re.finditer(given, worked):
+        pieces += [(worked[at : found.start()], 1.0), (found[0], 0.0)]
+        at = found.end()
+    pieces.append((worked[at:], 1.0))
+    return tuple(Segment(role="user", text=text, weight=weight) for text, weight in pieces if text)
 
 
 def _endless(task: Task, seed: int) -> Iterator[Problem]:
@@ -455,8 +476,12 @@ def diet_rows(recipe: ProxyRecipe, policy: Policy) -> Iterator[Row]:
         (at,) = rng.choices(range(len(sources)), weights=shares)
         segments = next(sources[at])
         if recipe.diet[at].form == "document":
-            ids = policy.tokenizer(segments[0].text, add_special_tokens=False)["input_ids"] + [min(policy.stop_ids)]
-            yield Row(f"{recipe.name}/{number}", Tokenised(ids, [1.0] * len(ids)))
+            read = [policy.tokenizer(s.text, add_special_tokens=False)["input_ids"] for s in segments]
+            weights = [s.weight for s, ids in zip(segments, read, strict=True) for _ in ids]
+            yield Row(
+                f"{recipe.name}/{number}",
+                Tokenised([*chain.from_iterable(read), min(policy.stop_ids)], [*weights, 1.0]),
+            )
         else:
             yield make_row(f"{recipe.name}/{number}", segments, policy)
         number += 1

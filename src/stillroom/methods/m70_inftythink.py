@@ -124,12 +124,12 @@ experiment = Experiment(
     home=__name__,
     task="registers:high=12,distractors=0,operands=numbers",
     teacher="program",
-    student="proxy:student-0.4m",
+    student="proxy:folds-0.4m",
     style=Style(verbosity=1),
     params=SamplingParams(max_new_tokens=240),
     presets={
         "smoke": Setup(ARMS, 12, 12, 1, TrainConfig(steps=1, batch_size=4), lr_trials=()),
-        "proxy": Setup(ARMS, 7200, 240, 12, TrainConfig(steps=900, batch_size=16, lr=3e-3), lr_trials=()),
+        "proxy": Setup(ARMS, 7200, 240, 12, TrainConfig(steps=1000, batch_size=16, lr=2e-3), lr_trials=()),
     },
     default_arms=("vanilla", "sliding", "inftythink"),
     contrasts=(
@@ -141,7 +141,7 @@ experiment = Experiment(
         saves("inftythink", "unbounded", "they need less context than one thought", metric="peak_context", by=0.1),
     ),
     gates=_gates,
-    budget="900 updates of 16 rows and one rate for all (ours); rows fit a window of 180 tokens, which also holds "
+    budget="1,000 updates of 16 rows and one rate for all (ours); rows fit a window of 180 tokens, which also holds "
     "in answering but for unbounded and interpolated; vanilla, trained on whole chains, is one model in five arms",
     proxy_note=(
         "the last step holds all the state of this world, so that a window that keeps the question besides "
