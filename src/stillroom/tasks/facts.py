@@ -26,21 +26,21 @@ _JOBS = (
     *("baker", "carver", "diver", "farmer", "glazier", "healer", "hunter", "jeweller", "mason", "miller"),
     *("painter", "potter", "sailor", "scribe", "singer", "smith", "tailor", "tanner", "teacher", "weaver"),
 )
-_PHRASES = {  # relation -> the thing it gives, as a noun phrase about {}
+PHRASES = {  # relation -> the thing it gives, as a noun phrase about {}
     "mentor": "the mentor of {}",
     "friend": "the best friend of {}",
     "town": "the home town of {}",
     "job": "the job of {}",
     "resident": "the person who lives in {}",
 }
-_QUESTIONS = {
+QUESTIONS = {
     "mentor": "Who is the mentor of {}?",
     "friend": "Who is the best friend of {}?",
     "town": "What is the home town of {}?",
     "job": "What is the job of {}?",
     "resident": "Who lives in {}?",
 }
-_STATEMENTS = {
+STATEMENTS = {
     "mentor": ("The mentor of {0} is {1}.", "{0} was taught by {1}, the mentor of {0}."),
     "friend": ("The best friend of {0} is {1}.", "{0} has a best friend, {1}."),
     "town": ("The home town of {0} is {1}.", "{0} lives in {1}."),
@@ -130,7 +130,7 @@ def build_world(entities: int = 60, world_seed: int = 0, *, syllables: int | Non
 def facts_text(world: World) -> Iterator[str]:
     """Every fact of the world as a sentence, in two wordings; the order is by relation and mixes the people."""
     for relation, table in world.facts.items():
-        for wording in _STATEMENTS[relation]:
+        for wording in STATEMENTS[relation]:
             for subject, found in table.items():
                 yield wording.format(subject, found)
 
@@ -145,7 +145,7 @@ def solve(world: World, problem: Problem, style: Style, rng: Random) -> Solution
         injected = writer.slips()
         if injected:
             found, sound = rng.choice([other for other in _kind(world, hop) if other != found]), False
-        phrase = _PHRASES[hop].format(current)
+        phrase = PHRASES[hop].format(current)
         if style.layout == "equations":
             line, checks = f"{hop}({current})={found}", (f"{phrase} is {found}", f"so {found}")
         else:
@@ -156,21 +156,21 @@ def solve(world: World, problem: Problem, style: Style, rng: Random) -> Solution
 
 
 def _all_questions(world: World) -> Iterator[Problem]:
-    paths: list[tuple[str, ...]] = [(hop,) for hop in _QUESTIONS]
+    paths: list[tuple[str, ...]] = [(hop,) for hop in QUESTIONS]
     # town(resident(x)) is x itself, and resident(town(x)) too: such questions carry their answer.
-    paths += [(one, two) for one in _TO_PERSON for two in _QUESTIONS if two != "resident"]
+    paths += [(one, two) for one in _TO_PERSON for two in QUESTIONS if two != "resident"]
     for path in paths:
         if path == ("resident", "town"):
             continue
         for subject in world.facts[path[0]]:
-            inner = subject if len(path) == 1 else _PHRASES[path[0]].format(subject)
+            inner = subject if len(path) == 1 else PHRASES[path[0]].format(subject)
             answer = subject
             for hop in path:
                 answer = world.facts[hop][answer]
             yield Problem(
                 id=f"facts/{len(world.people)}-{world.seed}/{'-'.join(path)}/{subject}",
                 task="facts",
-                messages=question(_QUESTIONS[path[-1]].format(inner)),
+                messages=question(QUESTIONS[path[-1]].format(inner)),
                 reference=answer,
                 level=len(path),
                 meta={"subject": subject, "hops": list(path)},

@@ -23,6 +23,8 @@ MODULES = {
     "tool-world": "toolworld",
     "verdicts": "verdicts",
     "instructions": "instructions.world",
+    "tricks": "tricks",
+    "knowledge": "knowledge",
     "sql": "sql",
     "sat": "sat",
     "deduction": "deduction",
