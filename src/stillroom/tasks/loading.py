@@ -26,6 +26,7 @@ MODULES = {
     "tricks": "tricks",
     "knowledge": "knowledge",
     "sql": "sql",
+    "sql-judging": "sql_judging",
     "sat": "sat",
     "deduction": "deduction",
     "logiglue": "logic",
