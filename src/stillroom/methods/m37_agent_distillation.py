@@ -12,7 +12,7 @@ that fail are dropped, one of the most common result (output, value, final answe
 what is printed, in one live interpreter, whose side effects leak.
 
 Kept: 5 steps, greedy single actions, the filter, the loss, the baselines. Ours: all weights, one rate, 2 passages a
-search (paper: 3; who retrieves once gets 4), 64 tokens a step, two tiny students: `stillroom proxies build tools-0.2m`.
+search (paper: 3; who retrieves once gets 4), 64 tokens a step, two tiny students.
 """
 
 from collections.abc import Callable, Mapping
@@ -131,7 +131,7 @@ experiment = Experiment(
     teacher="program",
     student=f"proxy:{LARGE}",
     params=SamplingParams(max_new_tokens=160),
-    presets={"smoke": _setup(6, 4, 1, 2, 2), "proxy": _setup(480, 120, 120, 16, 40)},
+    presets={"smoke": _setup(6, 4, 1, 2, 2), "proxy": _setup(800, 120, 200, 16, 40)},
     default_arms=("cot-large", "rag-large", "agent-large"),
     contrasts=(
         beats("agent-large", "cot-large", "arithmetic: the agent beats CoT distillation", levels=(1,), by=0.1),
@@ -142,7 +142,7 @@ experiment = Experiment(
         beats("sag-small", "ftp-small", "and more of their steps run", metric="valid_steps"),
     ),
     gates=_gates,
-    budget="all arms: the same 480 questions, teacher and 120 updates of 16 traces at one rate; episodes are longer",
+    budget="all arms: the same 800 questions, teacher and 200 updates of 16 traces at one rate; episodes are longer",
     proxy_note=(
         "the teacher is a program, so that the first thought's effect partly reflects its knob (half of its first "
         "actions without one are careless); the bases have read agents at work, in another world, as plain text"
