@@ -8,6 +8,7 @@ from stillroom.bench.speed.report import page as speed
 from stillroom.io import read_json
 from stillroom.methods.registry import CORE_RECIPES, catalogue, families
 from stillroom.report import board
+from stillroom.tasks.puzzles import sheet
 
 ROOT = Path(__file__).parents[1]
 TITLES = {
@@ -67,9 +68,9 @@ def speed_page() -> str:
     return speed(ROOT / "results" / "speed")
 
 
-BLOCKS = {"count": count, "methods": methods, "pairs": pairs, "reinforced": reinforced}
-PAGES = ("README.md", "docs/index.md", "docs/methods.md", "docs/rl.md", "docs/verifiers.md")
-WHOLE_PAGES = {"docs/board.md": board_page, "docs/speed.md": speed_page}
+BLOCKS = {"count": count, "methods": methods, "pairs": pairs, "puzzles": sheet.table, "reinforced": reinforced}
+PAGES = ("README.md", "docs/index.md", "docs/methods.md", "docs/rl.md", "docs/verifiers.md", "docs/worlds/puzzles.md")
+WHOLE_PAGES = {"docs/board.md": board_page, "docs/speed.md": speed_page, "docs/worlds/puzzles.svg": sheet.sheet}
 
 
 def renewed(text: str) -> str:
