@@ -11,7 +11,10 @@ from stillroom.models.proxies import blank_policy, proxy_path
 SUMS = ["retro-0.4m", "retro-fresh-0.4m", "retro-reviser-0.2m"]
 
 
-@pytest.mark.parametrize("name", ["student-0.4m", "dart-student-0.4m", "dart-generator-0.4m", "folds-0.4m", "tools-0.4m", "tools-0.2m", *SUMS])
+@pytest.mark.parametrize(
+    "name",
+    ["student-0.4m", "dart-student-0.4m", "dart-generator-0.4m", "folds-0.4m", "tools-0.4m", "tools-0.2m", *SUMS],
+)
 def test_a_committed_base_is_what_its_recipe_builds(name: str) -> None:
     """As far as can be told without building it: the recipe's hash, the tokenizer and the size."""
     found = check(name)
