@@ -110,12 +110,11 @@ def test_soft_scores_and_costs_keep_their_order() -> None:
 
 
 def test_ranking_by_hand() -> None:
-    found = ranking(
-        [[-0.9, -0.1, -0.5], [-0.2, -0.2], [0.5, -0.5]], [[False, True, True], [True, False], [False, False]]
-    )
-    # Pairs: (-0.1, -0.9) lost, (-0.5, -0.9) lost; (-0.2, -0.2) a tie, lost. Ranks: -0.5 is second; the tie's first; none.
+    costs = [[-0.9, -0.1, -0.5], [-0.2, -0.2], [0.5, -0.5]]
+    found = ranking(costs, [[False, True, True], [True, False], [False, False]])
+    # Pairs: (-0.1, -0.9) and (-0.5, -0.9) are lost, and (-0.2, -0.2), a tie, too. Ranks: second, first, none.
     assert found == (3, 0.0, 3, 1 / 3, (1 / 2 + 1 + 0) / 3, 2 / 3)
     assert ranking([[-1.0, 0.0]], [[True, False]])[1:4] == (1.0, 1, 1.0)
     assert ranking([], []) == (0, None, 0, None, None, None)
-    with pytest.raises(ValueError, match="shorter|longer"):
+    with pytest.raises(ValueError, match=r"shorter|longer"):
         ranking([[1.0]], [[True, False]])
