@@ -13,11 +13,15 @@ from itertools import pairwise
 from random import Random
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from stillroom.errors import UserError
 from stillroom.seeds import derive_rng
 from stillroom.tasks.base import Solution, Style, Task, question, split_of
 from stillroom.tasks.exact import verify_exact
 from stillroom.tasks.registry import register
+from stillroom.tasks.scenes import png
 from stillroom.tasks.steps import StepWriter
 from stillroom.types import Message, Problem, Split
 
@@ -149,6 +153,7 @@ def shifted_shapes(abroad: str = "both") -> Task:
         levels=(*HOME, *away),
         world="shifted-shapes",
         corrupt=lambda problem: SHAPES[(SHAPES.index(problem.reference or "") + 1) % len(SHAPES)],
+        render=lambda problem: png(image(seen(problem.messages)), scale=16),
     )
 
 
@@ -193,6 +198,12 @@ def rows(grid: Grid) -> str:
 def seen(messages: Sequence[Message]) -> Grid:
     """The picture that a question of this world shows."""
     return [[int(level) for level in line] for line in messages[-1].content.splitlines()[:SIZE]]
+
+
+def image(grid: Grid) -> npt.NDArray[np.uint8]:
+    """A picture as pixels of equal red, green and blue: [H, W, 3]."""
+    grey = np.array(grid, dtype=np.uint8) * np.uint8(28)
+    return np.repeat(grey[:, :, None], 3, axis=2)
 
 
 def profile(messages: Sequence[Message]) -> list[int]:
