@@ -34,6 +34,7 @@ MODULES = {
     "shifted-shapes": "shifted_shapes",
     "planted-translation": "planted_translation",
     "planted-summary": "planted_summaries",
+    "causal-order": "causal_order",
     **dict.fromkeys(
         (
             *("aquarium", "battleships", "binairo", "colored-sudoku", "field-explore", "futoshiki", "hitori"),
