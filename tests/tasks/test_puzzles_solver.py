@@ -198,6 +198,14 @@ def test_any_change_of_a_solution_is_refused_or_is_itself_a_solution(kind: str) 
                 assert bool(fixed.solutions) == (other == value)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_sizes_beside_the_usual_ones(kind: str) -> None:
+    for size in {KINDS[kind].smallest, KINDS[kind].smallest + 1, 7}:
+        if KINDS[kind].fits(size):
+            puzzle, solution = generate(kind, size, Random(1))
+            assert boards_of(puzzle, solve(puzzle)) == [solution]
+
+
 def test_more_clues_and_none_to_prove() -> None:
     shown = [
         sum(v != UNDECIDED for v in generate("sudoku", 4, Random(3), clues=share)[0].given) for share in (0, 0.5, 0.9)

@@ -16,7 +16,7 @@ from stillroom.tasks.base import Style
 from stillroom.tasks.puzzles.board import UNDECIDED, text_of
 from stillroom.tasks.puzzles.describe import describe, read_board
 from stillroom.tasks.puzzles.kinds import KINDS, check_complete
-from stillroom.tasks.puzzles.metrics import Judged, perceived, said_to_see, scores
+from stillroom.tasks.puzzles.metrics import Judged, distinct_solutions, perceived, said_to_see, scores
 from stillroom.tasks.puzzles.tasks import LAYOUTS, puzzle_of, split_of_mask, split_of_solution
 from stillroom.types import Problem, Split, Verdict
 
@@ -87,6 +87,8 @@ def test_held_out_masks_show_other_cells_of_the_solutions_of_train(kind: str) ->
         assert split_of_mask(puzzle_of(problem)) == split
     assert not {problem.messages for problem in train} & {problem.messages for problem in test}
     assert small(kind, 6, "train", ",held_out=masks") == train
+    counted = distinct_solutions([*train, *train, *test])
+    assert counted["train"] == counted["test"] == len({problem.reference for problem in train})
 
 
 def test_options_out_of_range_are_refused() -> None:
@@ -190,7 +192,7 @@ def test_hostile_answers_get_a_verdict(kind: str) -> None:
             assert check_complete(puzzle_of(problem), board).ok
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(text=st.text() | st.text(alphabet='1234se.#[],"/| \n{}\\boxd<think/>', max_size=80), size=st.integers(1, 5))
 def test_reading_a_board_is_total(text: str, size: int) -> None:
     board, reason = read_board(text, size)

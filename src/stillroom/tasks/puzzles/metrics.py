@@ -13,7 +13,7 @@ import numpy as np
 from stillroom.chat import parse
 from stillroom.tasks.puzzles.board import Puzzle
 from stillroom.tasks.puzzles.describe import read_board
-from stillroom.types import Noun, Verdict
+from stillroom.types import Noun, Problem, Split, Verdict
 
 _CHUNKS = 5
 _SEEN = "Board:\n"
@@ -91,3 +91,11 @@ def _rate(hits: Sequence[bool]) -> Rate:
         return Rate(value=None, n=0, std=None)
     chunks = [float(np.mean(chunk)) for chunk in np.array_split(np.array(hits, float), _CHUNKS) if len(chunk)]
     return Rate(value=float(np.mean(hits)), n=len(hits), std=float(np.std(chunks)) if len(hits) >= _CHUNKS else None)
+
+
+def distinct_solutions(problems: Sequence[Problem]) -> dict[Split, int]:
+    """How many different solutions the problems of each split have: few of them are soon learned by heart."""
+    found: dict[Split, set[str | None]] = {}
+    for problem in problems:
+        found.setdefault(problem.split, set()).add(problem.reference)
+    return {split: len(references) for split, references in found.items()}
