@@ -35,6 +35,8 @@ MODULES = {
     "planted-translation": "planted_translation",
     "planted-summary": "planted_summaries",
     "causal-order": "causal_order",
+    "scene-programs": "scene_programs",
+    "action-videos": "action_videos",
     **dict.fromkeys(
         (
             *("aquarium", "battleships", "binairo", "colored-sudoku", "field-explore", "futoshiki", "hitori"),
