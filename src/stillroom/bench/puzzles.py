@@ -149,3 +149,31 @@ def _pictures(puzzles: Sequence[Puzzle]) -> float:
     for puzzle in puzzles:
         raster(draw(puzzle))
     return len(puzzles) / (time.process_time() - begin)
+
+
+def table(result: dict[str, Any]) -> str:
+    """What was measured, in Markdown."""
+    head = (
+        f"Per kind {result['boards_per_kind']} right boards and as many wrong ones, of which some are right as well "
+        "(other solutions of boards without given cells). Speeds are per CPU-second of one core; pictures are of the "
+        "largest boards.\n\n"
+        "| kind | judged like CP-SAT | wrong ones accepted | no second solution | puzzles/s | by size | pictures/s |\n"
+        "|---|---:|---:|---:|---:|---|---:|"
+    )
+    lines = []
+    for row in result["kinds"]:
+        counts = row["counts"]
+        judged, alike = (counts["valid" + what] + counts["corrupted" + what] for what in ("", " agree"))
+        by_size = ", ".join(
+            f"{size}: {speed:.0f}" for size, speed in sorted(row["puzzles_per_s_by_size"].items(), key=_size)
+        )
+        lines.append(
+            f"| {row['kind']} | {alike} of {judged} | {counts['corrupted accepted']} | "
+            f"{counts['unique agree']} of {counts['unique']} | {row['puzzles_per_s']:.0f} | {by_size} | "
+            f"{row['pictures_per_s']:.0f} |"
+        )
+    return "\n".join([head, *lines])
+
+
+def _size(entry: tuple[str, float]) -> int:
+    return int(entry[0])
