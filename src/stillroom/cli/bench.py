@@ -351,6 +351,23 @@ def puzzles(
     )
 
 
+@app.command()
+def protoqa(
+    data: Annotated[Path, typer.Option(metavar="DIR", help="Folder that holds protoqa/ with the recorded lists.")],
+    out: Out,
+    as_json: AsJson = False,
+) -> None:
+    """Score the lists that were published with ProtoQA, humans' and a model's, in every variant of its metric.
+
+    Example: stillroom bench protoqa --data ../data --out protoqa-recorded.json
+    """
+    from stillroom.bench.protoqa import measure
+
+    result = measure(data)
+    shown = {who: found["exact"]["answers@3"] for who, found in result["scores"].items()}
+    _write(out, result, as_json, "Answers@3: " + ", ".join(f"{who} {100 * value:.1f}" for who, value in shown.items()))
+
+
 def _write(out: Path, result: dict[str, Any], as_json: bool, line: str) -> None:
     from stillroom.cli.show import emit, emit_json
     from stillroom.io import write_json
