@@ -48,7 +48,7 @@ def by_saturation(facts: list[str], rules: list[Rule], trait: str) -> str:
 
 @both
 def test_the_answer_follows_by_another_route(task: Task) -> None:
-    for problem in task.problems("train", 300, 3):
+    for problem in task.problems("train", 150, 3):
         facts, rules, trait = parsed(problem)
         again = by_saturation(facts, rules, trait) if problem.meta["closed"] else by_models(facts, rules, trait)
         assert again == problem.reference, problem.messages[0].content
@@ -75,7 +75,7 @@ def test_denials_reach_backwards_and_worlds_differ() -> None:
 @both
 def test_levels_are_depths_and_answers_are_balanced(task: Task) -> None:
     found = Counter()  # type: ignore[var-annotated]
-    for problem in task.problems("train", 1500, 0):
+    for problem in task.problems("train", 800, 0):
         found[problem.level, problem.reference] += 1
         facts, rules, trait = parsed(problem)
         _, proof = decide(facts, rules, trait, bool(problem.meta["closed"]))
@@ -83,7 +83,7 @@ def test_levels_are_depths_and_answers_are_balanced(task: Task) -> None:
     for level in task.levels:
         counts = {answer: found[level, answer] for answer in ("true", "false", "unknown") if found[level, answer]}
         assert len(counts) == (2 if task is CLOSED or level == 0 else 3)
-        assert max(counts.values()) < 1.5 * min(counts.values())
+        assert max(counts.values()) < 1.7 * min(counts.values())
 
 
 @both

@@ -125,7 +125,7 @@ def test_text_goes_there_and_back(language: str, seed: int, p: float) -> None:
 # -- task ------------------------------------------------------------------------------------------------------------
 
 TASKS = [
-    sat(),
+    sat(high=5),
     sat(language="people"),
     sat(language="relative", high=4),
     sat(entailed=True, high=4),

@@ -43,7 +43,7 @@ _ASK = "Can all of this be true at once?"
     levels=tuple(HARD),
 )
 def sat(
-    low: int = 3, high: int = 5, sampler: str = "hard", language: str = "rules", p: float = 1.0, entailed: bool = False
+    low: int = 3, high: int = 4, sampler: str = "hard", language: str = "rules", p: float = 1.0, entailed: bool = False
 ) -> Task:
     """Satisfiability of rule sets with `low` to `high` variables, answered yes or no.
 

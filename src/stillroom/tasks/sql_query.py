@@ -160,7 +160,7 @@ def _grouped(query: Query, things: str, filters: str) -> str:
     values = [item for item in query.output if item.function]
     per = _owned(query, query.group)
     if not values:
-        return f"Which {per} have more than {query.more_than} {things}{filters}?"
+        return f"Which values of the {per} have more than {query.more_than} {things}{filters}?"
     value = values[0]
     number = f"number of {things}" if value.ref is None else f"{_OF[value.function]} {_owned(query, value.ref)}"
     of = "" if value.ref is None else f" of the {things}"

@@ -2,8 +2,8 @@
 
 Level 1 looks something up in one table, 2 counts, aggregates, groups or sorts, 3 needs one join, 4 two, 5 a group with
 HAVING or a nested query. A drawn question is kept when its gold query gives something on every instance, does not give
-the same on all of them, is of a readable size, sorts by a key without ties, and when each of its conditions, DISTINCT
-and HAVING changes the answer on some instance: whoever leaves one out is wrong, and seen to be wrong.
+the same on all of them, is of a readable size, sorts by a key without ties, and when each of its conditions, DISTINCT,
+HAVING, order and limit changes the answer on some instance: whoever leaves one out is wrong, and seen to be wrong.
 """
 
 from collections.abc import Iterator, Sequence
@@ -65,8 +65,10 @@ def _answers(query: Query, databases: Sequence[Database]) -> Iterator[Rows]:
 
 
 def _without_ties(query: Query, databases: Sequence[Database]) -> bool:
+    """Whether the rows asked for, and the first one that is not, have keys of their own."""
     assert query.order is not None
-    keys = query.model_copy(update={"output": (query.order,), "limit": None})
+    most = None if query.limit is None else query.limit + 1
+    keys = query.model_copy(update={"output": (query.order,), "limit": most})
     return all(len(set(rows)) == len(rows) for rows in _answers(keys, databases))
 
 
@@ -86,6 +88,10 @@ def _weaker(query: Query) -> Iterator[Query]:
         yield query.model_copy(update={"distinct": False})
     if query.more_than is not None:
         yield query.model_copy(update={"more_than": None})
+    if query.order:
+        yield query.model_copy(update={"order": None})
+    if query.limit is not None:
+        yield query.model_copy(update={"limit": None})
 
 
 class _Draw:
@@ -146,6 +152,9 @@ class _Draw:
         where = self._conditions(start, conditions)
         if refs is None or where is None:
             return None
+        given = {condition.ref for condition in where if condition.operator == "="}
+        if given & set(refs):
+            return None  # the question would hold the answer
         return start.model_copy(update={"output": tuple(Item(ref=ref) for ref in refs), "where": where})
 
     def _number(self, start: Query) -> Query | None:
