@@ -25,6 +25,7 @@ from stillroom.tasks.scenes import (
     SceneSpec,
     Thing,
     caption,
+    codes,
     data_uri,
     draw,
     facts,
@@ -207,13 +208,30 @@ def test_the_task_holds_what_every_task_holds() -> None:
     assert len({p.messages for p in train} & {p.messages for p in task.problems("train", 200, 1)}) == 0
     assert digest(*(content_hash(p) for p in task.problems("train", 100, 0))) == "7ad1b644c3881b07"
     for spec, said in (
-        ("shapes:low=0", "1 <= low"),
+        ("shapes:low=-1", "0 <= low"),
         ("shapes:grid=2", "3 to 8"),
         ("shapes:view=sound", "unknown view"),
         ("shapes:palette=grey", "unknown palette"),
     ):
         with pytest.raises(UserError, match=said):
             load_task(spec)
+
+
+def test_level_0_reads_every_cell_aloud() -> None:
+    task = load_task("shapes:low=0,high=0")
+    assert task.solve is not None
+    assert validate(task, 100).ok
+    for problem in task.problems("train", 100, 0):
+        solution = task.solve(problem, Style(), Random(0))
+        scene = read_scene(problem.assets["scene"])
+        assert solution.thought == "\n".join(" ".join(row) for row in codes(scene))
+        assert solution.answer == problem.reference == str(len(scene.things))
+        assert len(solution.thought) == 4 * 11 + 3
+    by_hand = problem.model_copy(update={"assets": {"scene": "scene:plain/rcrs1bt/4/1bc1rx/4"}})
+    assert task.solve(by_hand, Style(), Random(0)).thought == "rc rs -- bt\n-- -- -- --\n-- bc -- rx\n-- -- -- --"
+    wrong = task.solve(by_hand, Style(error_rate=1.0), Random(0))
+    assert [span.data["injected"] for span in wrong.spans] == [True] * 4
+    assert int(wrong.answer) == 16 - wrong.thought.count("--")
 
 
 def test_words_instead_of_a_picture_ask_the_same() -> None:

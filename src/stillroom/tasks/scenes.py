@@ -15,7 +15,7 @@ import re
 import struct
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cache, lru_cache
 from itertools import groupby
 from random import Random
@@ -60,6 +60,8 @@ MOST = 8
 """Rows and columns that a scene may have."""
 CELL = 12
 """Pixels along a cell."""
+EMPTY = "--"
+"""What `codes` writes for a cell without a thing."""
 _ROW = re.compile(r"(?:[1-8]|[rgbypo][cstxdo])+")
 _PIECE = re.compile(r"[1-8]|[rgbypo][cstxdo]")
 _MARK = re.compile(r"!\[\]\((scene:[a-z]{1,12}(?:/[a-z1-8]{1,16}){1,8})\)")
@@ -134,19 +136,11 @@ def place(kinds: Sequence[tuple[str, str]], rows: int, columns: int, rng: Random
 
 def write_scene(scene: Scene) -> str:
     """The scene in one word; `read_scene` reads it back."""
-    letters = {name: letter for letter, name in COLOURS.items()}, {name: letter for letter, name in SHAPES.items()}
-    at = {(t.row, t.column): letters[0][t.colour] + letters[1][t.shape] for t in scene.things}
     lines = []
-    for row in range(scene.rows):
-        cells = [at.get((row, column), "") for column in range(scene.columns)]
-        lines.append(
-            "".join(str(len(list(run))) if not piece else piece * len(list(run)) for piece, run in _runs(cells))
-        )
+    for cells in codes(scene):
+        runs = [(code, len(list(run))) for code, run in groupby(cells)]
+        lines.append("".join(str(length) if code == EMPTY else code * length for code, length in runs))
     return f"scene:{scene.palette}/{'/'.join(lines)}"
-
-
-def _runs(cells: Sequence[str]) -> Iterable[tuple[str, Iterable[str]]]:
-    return groupby(cells)
 
 
 @lru_cache(4096)
@@ -176,6 +170,15 @@ def read_scene(word: str) -> Scene:
     if len(lines) > MOST or width > MOST:
         raise UserError(f"{word[:80]!r} has {len(lines)} x {width} cells; {MOST} x {MOST} is the most")
     return Scene(len(lines), width, tuple(things), palette)
+
+
+def codes(scene: Scene) -> list[list[str]]:
+    """Row by row, two letters for what is in each cell: ``rc`` for a red circle, ``--`` for nothing."""
+    colours, shapes = ({name: letter for letter, name in names.items()} for names in (COLOURS, SHAPES))
+    found = [[EMPTY] * scene.columns for _ in range(scene.rows)]
+    for thing in scene.things:
+        found[thing.row][thing.column] = colours[thing.colour] + shapes[thing.shape]
+    return found
 
 
 def shown(scene: Scene) -> str:

@@ -3,6 +3,9 @@
 Level 1 counts one colour or one shape, level 2 one kind (``red circles``), level 3 compares two colours or two shapes.
 Counts from 0 to 3, and the three outcomes of a comparison, are equally likely. The solver reads row by row and writes
 the columns in which it finds what is asked for: ``2 a c`` says that row 2 has it in columns a and c.
+
+Level 0 reads the whole picture aloud, cell by cell, ``rc`` for a red circle and ``--`` for nothing, and counts what
+there is: a lesson in looking. Its solutions are equally long, so that batches sorted by length tell nothing.
 """
 
 from random import Random
@@ -11,7 +14,20 @@ from stillroom.errors import UserError, unknown_name
 from stillroom.tasks.base import Solution, Style, Task, procedural, question
 from stillroom.tasks.exact import verify_exact
 from stillroom.tasks.registry import register
-from stillroom.tasks.scenes import MOST, Scene, SceneSpec, caption, draw, place, png, read_scene, shown, write_scene
+from stillroom.tasks.scenes import (
+    EMPTY,
+    MOST,
+    Scene,
+    SceneSpec,
+    caption,
+    codes,
+    draw,
+    place,
+    png,
+    read_scene,
+    shown,
+    write_scene,
+)
 from stillroom.tasks.steps import StepWriter
 from stillroom.types import Problem
 
@@ -25,7 +41,7 @@ SAME = "same"
 
 @register(
     "shapes",
-    summary="count and compare coloured shapes in a picture; level 1 one attribute, 2 two, 3 a comparison",
+    summary="count and compare coloured shapes in a picture; level 0 reads it, 1 one attribute, 2 two, 3 a comparison",
     world="shapes",
     levels=(1, 2, 3),
 )
@@ -38,10 +54,10 @@ def shapes(low: int = 1, high: int = 3, grid: int = 4, view: str = "picture", pa
         palette: of the pictures (`scenes.PALETTES`).
 
     Raises:
-        UserError: levels outside of 1 to 3, a grid below 3 or above 8, an unknown view or palette.
+        UserError: levels outside of 0 to 3, a grid below 3 or above 8, an unknown view or palette.
     """
-    if not 1 <= low <= high <= 3:
-        raise UserError(f"levels {low} to {high} make no sense; give 1 <= low <= high <= 3")
+    if not 0 <= low <= high <= 3:
+        raise UserError(f"levels {low} to {high} make no sense; give 0 <= low <= high <= 3")
     if not 3 <= grid <= MOST:
         raise UserError(f"grid={grid}: pictures have 3 to {MOST} cells a side")
     if view not in VIEWS:
@@ -79,6 +95,9 @@ def shapes(low: int = 1, high: int = 3, grid: int = 4, view: str = "picture", pa
 def _draw_question(rng: Random, level: int, grid: int) -> tuple[tuple[str, ...], list[tuple[str, str]], str]:
     """What is asked, what is in the picture, and the answer."""
     cells = grid * grid
+    if level == 0:
+        count = rng.randint(2, min(9, cells))
+        return (), [(rng.choice(COLOURS), rng.choice(SHAPES)) for _ in range(count)], str(count)
     if level == 3:
         names = COLOURS if rng.random() < 0.5 else SHAPES
         first, second = rng.sample(names, 2)
@@ -122,6 +141,8 @@ def _is(name: str, colour: str, shape: str) -> bool:
 
 
 def _wording(asked: tuple[str, ...], level: int) -> str:
+    if level == 0:
+        return "Read."
     if level == 3:
         return f"More {_many(asked[0])} or more {_many(asked[1])}, or {SAME}?"
     return f"How many {_many(asked[0])}?"
@@ -143,6 +164,8 @@ def solve(problem: Problem, style: Style, rng: Random) -> Solution:
     scene = read_scene(problem.assets["scene"])
     asked: list[str] = problem.meta["asked"]  # type: ignore[assignment]
     totals, sound = list[int](), True
+    if not asked:
+        return Solution("", str(len(scene.things)), ()) if silent else _read_aloud(scene, writer, rng)
     for name in asked:
         total = 0
         for row, right in enumerate(_columns(scene, name)):
@@ -163,6 +186,19 @@ def solve(problem: Problem, style: Style, rng: Random) -> Solution:
     return Solution("", answer, ()) if silent else writer.solution(answer)
 
 
+def _read_aloud(scene: Scene, writer: StepWriter, rng: Random) -> Solution:
+    total, sound = 0, True
+    for row, cells in enumerate(codes(scene)):
+        if injected := writer.slips():
+            at = rng.randrange(scene.columns)
+            cells[at] = rng.choice([code for code in ("rc", "gs", "bt", EMPTY) if code != cells[at]])
+        sound = sound and not injected
+        total += sum(code != EMPTY for code in cells)
+        checks = (f"{total} so far", f"row {row + 1} is done")
+        writer.step(" ".join(cells), checks, sound=sound, injected=injected)
+    return writer.solution(str(total))
+
+
 def _columns(scene: Scene, name: str) -> list[list[int]]:
     """By row, the columns of what a name holds for."""
     found: list[list[int]] = [[] for _ in range(scene.rows)]
@@ -176,6 +212,6 @@ def _another(problem: Problem) -> str:
     """The next count, or the next outcome of a comparison."""
     gold = problem.reference or ""
     if gold.isdecimal():
-        return str((int(gold) + 1) % (_MOST + 1))
+        return str((int(gold) + 1) % (_MOST + 1) if problem.level else int(gold) + 1)
     outcomes = [*map(str, problem.meta["asked"]), SAME]  # type: ignore[arg-type]
     return outcomes[(outcomes.index(gold) + 1) % len(outcomes)]
