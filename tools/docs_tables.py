@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from stillroom.bench import hard_pairs, reinforcing
+from stillroom.bench import puzzles as puzzle_bench
 from stillroom.bench.speed.report import page as speed
 from stillroom.io import read_json
 from stillroom.methods.registry import CORE_RECIPES, catalogue, families
@@ -63,12 +64,24 @@ def reinforced() -> str:
     return reinforcing.table(gain, hacks, kills)
 
 
+def puzzles_measured() -> str:
+    """Boards of puzzles judged by us and by CP-SAT, and how fast they are made and drawn."""
+    return puzzle_bench.table(read_json(ROOT / "results" / "worlds" / "puzzles.json"))
+
+
 def speed_page() -> str:
     """The page of measured speed."""
     return speed(ROOT / "results" / "speed")
 
 
-BLOCKS = {"count": count, "methods": methods, "pairs": pairs, "puzzles": sheet.table, "reinforced": reinforced}
+BLOCKS = {
+    "count": count,
+    "methods": methods,
+    "pairs": pairs,
+    "puzzles": sheet.table,
+    "puzzles_measured": puzzles_measured,
+    "reinforced": reinforced,
+}
 PAGES = ("README.md", "docs/index.md", "docs/methods.md", "docs/rl.md", "docs/verifiers.md", "docs/worlds/puzzles.md")
 WHOLE_PAGES = {"docs/board.md": board_page, "docs/speed.md": speed_page, "docs/worlds/puzzles.svg": sheet.sheet}
 
