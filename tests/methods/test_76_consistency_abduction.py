@@ -40,7 +40,7 @@ def test_every_arm_accounts_for_both_regimes(smoke: tuple[Any, Path]) -> None:
     for name, arm in arms.items():
         for regime in ("mild", "heavy"):
             found = arm.account[regime]
-            assert found["n"] == 50
+            assert found["n"] == 30
             assert {"accuracy", "f1", "precision", "recall", "coverage"} <= found.keys()
             assert (found["contradictions"] is not None) == (name in ("hs", "ip", "all-seen-ip"))
             assert len(found["gaps"]) == (5 if "ip" in name else 0)
@@ -62,7 +62,7 @@ def test_hypotheses_keep_within_delta_and_say_whom_they_believe(smoke: tuple[Any
 
 
 def test_a_model_knows_its_own_weather_only() -> None:
-    home = at_home(360, 0, MISSED)
+    home = at_home(240, 0, MISSED)
     assert tuple(home.models) == tuple(WEATHERS)
     assert home.classes == SHAPES
     assert [rules.epsilon for rules in home.rules] == [0.0, 0.1, 0.3]

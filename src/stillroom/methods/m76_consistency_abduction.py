@@ -135,7 +135,7 @@ experiment = Experiment(
     teacher="program",
     student=None,
     params=SamplingParams(temperature=0),
-    presets={"smoke": Setup(ARMS, 360, 100, 36), "proxy": Setup(ARMS, 3600, 1200, 360)},
+    presets={"smoke": Setup(ARMS, 240, 60, 24), "proxy": Setup(ARMS, 3600, 1200, 360)},
     default_arms=("best-single", "majority", "plurality", "hs", "ip", "upper-bound"),
     contrasts=(
         beats("ip", "best-single", "under a mild shift the exact hypothesis beats the best single model", levels=MILD),
