@@ -136,11 +136,8 @@ def _judge_diet(heed: float) -> tuple[Ingredient, ...]:
     )
 
 
-_SHAPES_DIET = tuple(
-    Ingredient(task=f"shapes:low={level},high={level}", share=share * part, style=style)
-    for level, share in ((1, 0.35), (2, 0.3), (3, 0.35))
-    for part, style in ((0.6, Style()), (0.4, Style(layout="answer")))
-)
+_SHAPES_DIET = (Ingredient(task="shapes:low=0,high=0", share=1),)
+_SHAPES_TEXTS = (*_SHAPES_DIET, Ingredient(task="shapes", share=1))
 
 _TOOLS_DOCUMENTS = tuple(
     Ingredient(task="tool-world:entities=2000,world_seed=1", share=share, form="document", style=Style(layout=layout))
@@ -155,15 +152,15 @@ RECIPES = {
     for recipe in (
         ProxyRecipe(
             name="shapes-0.7m",
-            summary="sees: counts coloured shapes in pictures, three times in five row by row and else at a glance",
+            summary="sees: knows how pictures are read aloud, but cannot yet tell one cell from another",
             diet=_SHAPES_DIET,
-            steps=800,
+            steps=120,
             batch_size=32,
-            lr=2e-3,
+            lr=3e-3,
             seed=19,
             layout=ProxyLayout(mlp=384),
             eyes=EyesLayout(),
-            tokenizer=_SHAPES_DIET,
+            tokenizer=_SHAPES_TEXTS,
         ),
         ProxyRecipe(
             name="tools-0.4m",
