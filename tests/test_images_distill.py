@@ -11,8 +11,9 @@ from stillroom import report
 from stillroom.chat import get_format, render
 from stillroom.errors import UserError
 from stillroom.lab.config import parse_config
+from stillroom.lab.proxies import check
 from stillroom.models.policy import Sidecar, load_policy, save_policy
-from stillroom.models.proxies import EyesLayout, ProxyLayout, blank_seeing_policy, make_tokenizer
+from stillroom.models.proxies import EyesLayout, ProxyLayout, blank_seeing_policy, make_tokenizer, proxy_path
 from stillroom.seeds import derive_rng
 from stillroom.tasks import load_task
 from stillroom.tasks.base import Style
@@ -70,6 +71,14 @@ def test_the_default_student_of_a_task_that_shows_pictures_sees() -> None:
     assert parse_config({"task": "shapes:view=caption"}).student == "proxy:student-0.4m"
     assert parse_config({"task": "shapes", "student": "proxy:other"}).student == "proxy:other"
     assert parse_config({}).student == "proxy:student-0.4m"
+
+
+def test_the_committed_student_is_what_its_recipe_builds() -> None:
+    """As far as can be told without building it: the recipe's hash, the size, and that it sees."""
+    found = check("shapes-0.7m")
+    assert found.state == "ready"
+    assert found.bytes <= 1_500_000
+    assert load_policy(proxy_path("shapes-0.7m")).vision is not None
 
 
 def test_samples_are_shown_on_the_command_line(
