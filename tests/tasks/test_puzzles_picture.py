@@ -56,15 +56,13 @@ def test_every_value_of_every_cell_can_be_seen(kind: str) -> None:
     assert shown.shape == (picture.height * 12, picture.width * 12, 3)
     assert shown.dtype == np.uint8
     for cell, value in enumerate(puzzle.given):
-        if value == UNDECIDED and cell % 3 == 0:
+        if value == UNDECIDED and cell % 5 == 0:
             seen = {shown.tobytes()}
             for other in KINDS[kind].values(puzzle.size):
                 board = (*puzzle.given[:cell], other, *puzzle.given[cell + 1 :])
                 seen.add(raster(draw(puzzle, board), 12).tobytes())
             assert len(seen) == 1 + len(KINDS[kind].values(puzzle.size)), cell
     assert len(ElementTree.fromstring(svg(picture))) == 1 + len(picture.shapes)
-    larger, solution = generate(kind, KINDS[kind].sizes[-1], Random(4), clues=0.5)
-    assert raster(draw(larger, solution), 12).any()
 
 
 def test_shapes_cover_what_they_say() -> None:

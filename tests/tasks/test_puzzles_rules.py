@@ -258,7 +258,7 @@ def test_the_solution_passes_and_so_does_every_part_of_it(case: Case) -> None:
     asked, solution = puzzle(case), board(case.solution)
     checked = check_complete(asked, solution)
     assert (checked.ok, checked.reason, checked.broken) == (True, "solved", ())
-    for seed in range(4):
+    for seed in range(2):
         for part in prefixes(solution, asked.given, Random(seed)):
             assert check(asked, part)
             for cell, value in enumerate(part):
