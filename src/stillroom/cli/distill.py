@@ -17,7 +17,8 @@ def distill(
     student: Annotated[str | None, typer.Option(help="proxy:NAME, a checkpoint folder, or a hub id.")] = None,
     method: Annotated[str | None, typer.Option(help="A core recipe or a method of `stillroom list`.")] = None,
     adapt: Annotated[
-        str | None, typer.Option(help="What moves: full, lora[:rank=16], masked[:score=lift], freeze:PATTERN, groups:A,B.")
+        str | None,
+        typer.Option(help="What moves: full, lora[:rank=16], masked[:score=lift], freeze:PATTERN, groups:A,B."),
     ] = None,
     problems: Annotated[int | None, typer.Option(help="Training problems.")] = None,
     eval_problems: Annotated[int | None, typer.Option(help="Held-out problems.")] = None,
