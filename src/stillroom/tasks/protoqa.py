@@ -21,7 +21,7 @@ Match = Callable[[str, str], float]
 """``match(prediction, gold)`` in [0, 1]."""
 LONGEST = 50
 """Characters of an answer that count."""
-MOST = 200
+MOST = 50
 """Predictions of a list that count; no variant needs so many, and a response may hold a million."""
 
 
@@ -160,20 +160,36 @@ def score(
     Raises:
         UserError: clusters without any count.
     """
+    return _scores(predictions, clusters, {"": variant}, match)[""]
+
+
+def _scores(
+    predictions: Sequence[str], clusters: Sequence[Cluster], variants: Mapping[str, Variant], match: Match
+) -> dict[str, float]:
+    """`score` in several variants, with everything matched once."""
     if not any(cluster.people > 0 for cluster in clusters):
         raise UserError("a question needs at least one cluster with a positive count; leave it out")
     ranked = sorted(clusters, key=lambda cluster: -cluster.people)
-    oracle = _total([cluster.answers[0] for cluster in ranked], clusters, variant, match)
-    return _total(predictions, clusters, variant, match) / oracle
+    ours = _matches(predictions, clusters, match)
+    oracle = _matches([cluster.answers[0] for cluster in ranked], clusters, match)
+    return {
+        name: _total(ours, clusters, variant) / _total(oracle, clusters, variant) for name, variant in variants.items()
+    }
 
 
-def _total(predictions: Sequence[str], clusters: Sequence[Cluster], variant: Variant, match: Match) -> float:
-    kept = [normal(prediction) for prediction in predictions[: variant.max_answers][:MOST]]
+def _matches(predictions: Sequence[str], clusters: Sequence[Cluster], match: Match) -> list[list[float]]:
+    """How well each prediction matches each cluster: as well as the best of its answers."""
+    kept = map(normal, predictions[:MOST])
+    return [[max(match(found, answer) for answer in cluster.answers) for cluster in clusters] for found in kept]
+
+
+def _total(matches: Sequence[list[float]], clusters: Sequence[Cluster], variant: Variant) -> float:
     rows, incorrect = list[list[float]](), 0
-    for prediction in kept:
-        row = [max(match(prediction, answer) for answer in cluster.answers) for cluster in clusters]
-        rows.append(row)
-        incorrect += not any(row)
+    for row in matches[: variant.max_answers]:
+        if any(row):  # one that matches nothing earns nothing, wherever it is assigned
+            rows.append(row)
+            continue
+        incorrect += 1
         if incorrect == variant.max_incorrect:
             break
     worth = [cluster.people if variant.counts else 1 for cluster in clusters]
@@ -203,11 +219,8 @@ def mean_scores(
     for name in predictions:
         if name not in questions:
             raise UserError(f"no question {name!r}; predictions and questions belong to different files")
-    return {
-        name: sum(score(ranked, questions[key], variant, match) for key, ranked in predictions.items())
-        / len(predictions)
-        for name, variant in VARIANTS.items()
-    }
+    found = [_scores(ranked, questions[key], VARIANTS, match) for key, ranked in predictions.items()]
+    return {name: sum(scores[name] for scores in found) / len(found) for name in VARIANTS}
 
 
 # -- reading lists and rows --------------------------------------------------------------------------------------------
@@ -227,7 +240,7 @@ def read_list(text: str) -> list[str]:
     >>> read_list("Sure, here:\\n1. age\\n2) job"), read_list("age, job; name")
     (['age', 'job'], ['age', 'job', 'name'])
     """
-    text = text[: 100 * MOST].strip()
+    text = text[: 400 * MOST].strip()
     if not text or _REFUSAL.match(text):
         return []
     lines = [line.strip() for line in text.splitlines() if line.strip()]
@@ -324,7 +337,7 @@ def verify(problem: Problem, text: str, *, strict: bool = True) -> Verdict:
         return Verdict(correct=False, score=0.0, reason="no answer")
     clusters = [Cluster(row["count"], tuple(row["answers"])) for row in rows]
     match = exact if strict else rounded(common_subsequence)
-    parts = {name: score(predictions, clusters, variant, match) for name, variant in VARIANTS.items()}
+    parts = _scores(predictions, clusters, VARIANTS, match)
     best = parts["answers@1"]
     shown = ", ".join(predictions[:10])[:500]
     reason = "the most frequent" if best == 1 else "another cluster" if best else "no cluster"
