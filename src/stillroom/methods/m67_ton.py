@@ -40,7 +40,7 @@ from stillroom.synth.rejection import FixedTrials
 from stillroom.synth.thoughts import skips, thought_dropout
 
 GRPO = Algorithm(Group(), PolicyGradient(clip=(0.2, 0.2), aggregate="sequence-mean"), kl=KL("k3", "loss", 0.04))
-DROPOUT, ROLLOUTS, PER_STEP, STEPS, RATE = 0.5, 8, 8, 40, 0.3
+DROPOUT, ROLLOUTS, STEPS, RATE = 0.5, 8, 40, 0.3
 
 
 @method(67, kind="model")
@@ -86,7 +86,12 @@ def fine_tuned(still: Still, share: float) -> Path:
 
 def _reinforced(still: Still, share: float) -> Path:
     settings, limit = still.train_config, still.params.max_new_tokens
-    config = RLConfig(steps=settings.steps or STEPS, problems=PER_STEP, lr=RATE * settings.lr, max_new_tokens=limit)
+    config = RLConfig(
+        steps=settings.steps or STEPS,
+        problems=max(1, settings.batch_size // 4),
+        lr=RATE * settings.lr,
+        max_new_tokens=limit,
+    )
     reward = TaskReward(still.task, (correctness(), whole_layout(still.chat_format)))
     start = fine_tuned(still, share)
     return still.reinforce(
@@ -106,8 +111,8 @@ ARMS: Mapping[str, Callable[[Still], Path]] = {
 }
 
 
-def _setup(problems: int, test: int, dev: int, steps: int) -> Setup:
-    train = TrainConfig(steps=steps, batch_size=32, lr=1e-3)
+def _setup(problems: int, test: int, dev: int, steps: int, batch_size: int) -> Setup:
+    train = TrainConfig(steps=steps, batch_size=batch_size, lr=1e-3)
     tasks = {"easy": "shapes:high=1", "hard": "shapes:low=3"}
     measures = tuple(Measure(name=name, task=task, problems=max(1, test // 3)) for name, task in tasks.items())
     return Setup(ARMS, problems, test, dev, train, lr_trials=(), measures=measures)
@@ -125,7 +130,7 @@ experiment = Experiment(
     teacher="program",
     student="proxy:shapes-0.7m",
     params=SamplingParams(max_new_tokens=56),
-    presets={"smoke": _setup(16, 3, 3, 1), "proxy": _setup(1200, 300, 64, 50)},
+    presets={"smoke": _setup(8, 3, 3, 1, 4), "proxy": _setup(1200, 300, 64, 50, 32)},
     default_arms=("think", "grpo", "both", "ton"),
     contrasts=(
         not_worse("ton", "grpo", "TON is as often right as GRPO that always thinks", by=0.05),
