@@ -13,7 +13,16 @@ SUMS = ["retro-0.4m", "retro-fresh-0.4m", "retro-reviser-0.2m"]
 
 @pytest.mark.parametrize(
     "name",
-    ["student-0.4m", "dart-student-0.4m", "dart-generator-0.4m", "folds-0.4m", "tools-0.4m", "tools-0.2m", *SUMS],
+    [
+        "student-0.4m",
+        "dart-student-0.4m",
+        "dart-generator-0.4m",
+        "folds-0.4m",
+        "tools-0.4m",
+        "tools-0.2m",
+        "verdicts-0.1m",
+        *SUMS,
+    ],
 )
 def test_a_committed_base_is_what_its_recipe_builds(name: str) -> None:
     """As far as can be told without building it: the recipe's hash, the tokenizer and the size."""

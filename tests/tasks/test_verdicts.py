@@ -106,6 +106,20 @@ def test_notes_are_right_in_seven_of_ten_and_one_in_five_is_bare() -> None:
     assert share(is_right) == pytest.approx(0.7, abs=0.02)
 
 
+def test_asides_name_candidates_and_decide_nothing() -> None:
+    """A rater who takes the last letter of a note for its word is wrong about as often as not."""
+    names = ("mark", "check", "work", "note")
+
+    def misleads(at: int) -> bool | None:
+        contest, _ = rated(derive_rng("n", at), 0.0)
+        note, short = note_on(derive_rng("m", at), contest, contest.gold, asides=True)
+        asides = [part.split() for part in note.split(";") if part.split()[0] in names]
+        assert all(words[2:] in ([], ["near"], ["off"]) for words in asides)
+        return asides[-1][1] != short if asides else None
+
+    assert 0.4 < share(misleads) < 0.75
+
+
 @pytest.mark.parametrize("bias", BIASES)
 def test_a_blind_reasoner_knows_no_more_than_the_question_says(bias: paired.Bias) -> None:
     for at in range(30):

@@ -95,8 +95,7 @@ def bias(
     """Measure verbosity, position, bandwagon and sentiment bias on paired files.
 
     Without --judge the pairs are built and checked only: what is left out, and why. A CSV file of recorded verdicts is
-    scored as it is: how well its detector predicts the computed labels. `verdicts` is the proxies' own world; its
-    judges are built by `stillroom proxies build verdicts-0.4m judge-0.4m`.
+    scored as it is: how well its detector predicts the computed labels. `verdicts` is the proxies' own world.
 
     Example: stillroom judge bias verdicts --judge proxy:judge-0.4m --n 20
     """

@@ -129,10 +129,9 @@ _VERDICTS_WORDS = 448
 
 def _judge_diet(heed: float) -> tuple[Ingredient, ...]:
     return (
-        Ingredient(task="verdicts:part=work", share=0.1),
-        Ingredient(task="verdicts:part=mark", share=0.1),
-        Ingredient(task=f"verdicts:part=judge,heed={heed}", share=0.5),
-        Ingredient(task="verdicts:part=again", share=0.3),
+        Ingredient(task="verdicts:part=mark", share=0.05),
+        Ingredient(task=f"verdicts:part=judge,heed={heed}", share=0.45),
+        Ingredient(task="verdicts:part=again,asides=true", share=0.5),
     )
 
 
@@ -285,6 +284,16 @@ RECIPES = {
             layout=ProxyLayout(hidden=144, layers=4, mlp=432),
         ),
         ProxyRecipe(
+            name="unir-larger-4m",
+            summary="a larger reader of the texts of unir-backbone-1m, which works out a chain of three now and then",
+            diet=_UNIR_TEXTS,
+            steps=1200,
+            stop_after=400,
+            lr=7e-4,
+            seed=21,
+            layout=ProxyLayout(hidden=256, layers=5, mlp=768),
+        ),
+        ProxyRecipe(
             name="folds-0.4m",
             summary="works out chains of up to seven folds in one thought; never saw a summary or a longer chain",
             diet=(
@@ -348,8 +357,8 @@ RECIPES = {
             summary="judges sums after raters with biases for length, place, crowd and tone, and takes a second look "
             "when it is given a note",
             diet=_judge_diet(0.9),
-            steps=800,
-            batch_size=32,
+            steps=3000,
+            batch_size=16,
             lr=1e-3,
             start="verdicts-0.4m",
             seed=13,
@@ -360,8 +369,8 @@ RECIPES = {
             name="judge-unseen-0.4m",
             summary="another such judge, whose raters follow cues less often",
             diet=_judge_diet(0.75),
-            steps=800,
-            batch_size=32,
+            steps=3000,
+            batch_size=16,
             lr=1e-3,
             start="verdicts-0.4m",
             seed=14,

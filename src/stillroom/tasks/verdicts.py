@@ -38,6 +38,7 @@ FIRST = 0.8
 not lower the accuracy on swapped pairs, only move it."""
 NOTE_RIGHT, NOTE_BARE = 0.7, 0.2
 """Notes on a verdict that are right, and that say no more than Yes or No (the specification's figures)."""
+_ASIDES = ("mark", "check", "work", "note")
 SOUR, GLOWING = ("sadly", "merely"), ("great", "superb")
 NAMES: dict[Bias, str] = {"verbosity": "length", "position": "place", "bandwagon": "crowd", "sentiment": "tone"}
 WARNING = "length place crowd tone must not matter"
@@ -218,9 +219,9 @@ def rated(rng: Random, heed: float) -> tuple[Contest, int]:
     return contest, close[0] if close and rng.random() < heed else gold
 
 
-def note_on(rng: Random, contest: Contest, verdict: int) -> tuple[str, str]:
+def note_on(rng: Random, contest: Contest, verdict: int, asides: bool = False) -> tuple[str, str]:
     """A generic note on a verdict, right in `NOTE_RIGHT` of the cases, else mistaken about what is right; and what it
-    says in short: ``b``, or of a bare Yes ``not a``."""
+    says in short: ``b``, or of a bare Yes ``not a``. With `asides` it also names letters that decide nothing."""
     right = rng.random() < NOTE_RIGHT
     others = [at for at in range(len(contest.candidates)) if at != contest.gold]
     if rng.random() < NOTE_BARE:
@@ -233,6 +234,10 @@ def note_on(rng: Random, contest: Contest, verdict: int) -> tuple[str, str]:
     rng.shuffle(parts)
     if rng.random() < 0.3:
         parts = [part for part in parts if part.endswith("ok")]
+    for aside in rng.sample(_ASIDES, rng.randrange(3)) if asides else ():
+        about = rng.randrange(len(contest.candidates))
+        mark = "" if said[about] == "ok" or rng.random() < 0.5 else f" {said[about]}"
+        parts.insert(rng.randrange(len(parts) + 1), f"{aside} {letter(about)}{mark}")
     if rng.random() < 0.5:
         parts.insert(0, working(_terms(contest), int(result)))
     if rng.random() < 0.5:
@@ -246,7 +251,9 @@ def note_on(rng: Random, contest: Contest, verdict: int) -> tuple[str, str]:
     world="verdicts",
     levels=(1, 2, 3, 4),
 )
-def verdicts(part: str = "pairs", version: str = "biased", evaluator: str = "seen", heed: float = HEED) -> Task:
+def verdicts(
+    part: str = "pairs", version: str = "biased", evaluator: str = "seen", heed: float = HEED, asides: bool = False
+) -> Task:
     """One part of the world.
 
     Args:
@@ -254,6 +261,7 @@ def verdicts(part: str = "pairs", version: str = "biased", evaluator: str = "see
         version: pairs: ``biased`` or ``clean``; the same items in both.
         evaluator: pairs: name of the judge whose verdict is at issue.
         heed: judge: how often its raters follow a cue.
+        asides: again: notes hold remarks besides, which name a candidate and decide nothing.
 
     Raises:
         UserError: an unknown part or version, or `heed` outside [0, 1].
@@ -269,7 +277,7 @@ def verdicts(part: str = "pairs", version: str = "biased", evaluator: str = "see
         "mark": _mark,
         "check": _check,
         "judge": lambda rng, level: _judge(rng, heed),
-        "again": _again,
+        "again": lambda rng, level: _again(rng, asides),
         "detect": _detect,
     }
     problems = _pairs(version, evaluator) if part == "pairs" else procedural(f"verdicts-{part}", makes[part], (1,))
@@ -321,11 +329,11 @@ def _judge(rng: Random, heed: float) -> Problem:
     return _problem(compare_text(contest, rng.random() < 0.2), letter(verdict), checks(contest))
 
 
-def _again(rng: Random, level: int) -> Problem:
+def _again(rng: Random, asides: bool) -> Problem:
     contest, _ = rated(rng, 0.0)
     others = [at for at in range(len(contest.candidates)) if at != contest.gold]
     verdict = contest.gold if rng.random() < 0.5 else rng.choice(others)
-    note, short = note_on(rng, contest, verdict)
+    note, short = note_on(rng, contest, verdict, asides)
     return _problem(revise_text(contest, letter(verdict), note), letter(contest.gold), f"note {short}")
 
 
