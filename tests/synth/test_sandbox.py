@@ -93,9 +93,6 @@ def test_the_list_of_attacks_is_long_and_names_are_unique() -> None:
     assert len({attack.name for attack in ATTACKS}) == len(ATTACKS)
 
 
-ANEW = "the interpreter was started anew"
-
-
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
 def test_an_attack_reaches_nothing_and_ends(attack: Attack, jail: Sandbox, host: SimpleNamespace) -> None:
     """It ends in time, it gets nowhere, nothing of it is left, and the next state and the next action work."""
@@ -103,11 +100,9 @@ def test_an_attack_reaches_nothing_and_ends(attack: Attack, jail: Sandbox, host:
     for name, value in vars(host).items():
         code = code.replace(f"HOST.{name}", repr(value))
     first, begun = attack.name, time.monotonic()
-    begin = jail.run(first, "kept = 41")
+    jail.run(first, "kept = 41")
     outcome = jail.run(first, code)
     after = jail.run(first, "kept + 1 if 'kept' in globals() else None")
-    # On a machine that is too busy the interpreter may miss a limit; whoever comes next is told.
-    anew = any(ANEW in (seen.error or "") for seen in (begin, outcome, after))
     assert time.monotonic() - begun < 4 * QUICK.wall_s + 3
     shown = f"{outcome.output} {outcome.value} {outcome.error} {outcome.final}"
     assert "ESCAPED" not in shown
@@ -115,13 +110,10 @@ def test_an_attack_reaches_nothing_and_ends(attack: Attack, jail: Sandbox, host:
     assert "root:" not in shown
     assert len(shown) < 4 * QUICK.output
     shown.encode()  # no lone surrogate gets out
-    assert after.value == "42" or after.error is not None or anew  # a state that took itself apart says so
-    if outcome.died and not anew:
+    assert after.value == "42" or after.error is not None  # a state that took itself apart says so
+    if outcome.died:
         assert after.value == "42"  # what is gone is the copy: the state is as it was
-    beside = jail.run("bystander", "1 + 1")
-    if ANEW in (beside.error or ""):
-        beside = jail.run("bystander", "1 + 1")
-    assert beside.value == "2"
+    assert jail.run("bystander", "1 + 1").value == "2"
     assert jail.run("bystander", "import os\nos.listdir('/')").value == "[]"
     jail.drop(first)
 
