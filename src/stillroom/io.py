@@ -28,14 +28,14 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def append_line(path: Path, record: dict[str, Any]) -> None:
-    """Append one JSON line and flush it to disk before returning."""
+def append_line(path: Path, record: dict[str, Any], *, sync: bool = True) -> None:
+    """Append one JSON line as `write_line` does."""
     with open(path, "a+b") as file:
-        write_line(file, record)
+        write_line(file, record, sync=sync)
 
 
-def write_line(file: BinaryIO, record: dict[str, Any]) -> None:
-    """Append one JSON line to a file opened with ``a+b`` and flush it to disk.
+def write_line(file: BinaryIO, record: dict[str, Any], *, sync: bool = True) -> None:
+    """Append one JSON line to a file opened with ``a+b``; it outlives a kill, and with `sync` a loss of power too.
 
     A last line that a kill cut short is closed off first, so that it spoils nothing but itself.
     """
@@ -48,7 +48,8 @@ def write_line(file: BinaryIO, record: dict[str, Any]) -> None:
             line = b"\n" + line
     file.write(line)
     file.flush()
-    os.fsync(file.fileno())
+    if sync:
+        os.fsync(file.fileno())
 
 
 def parse_lines(data: bytes) -> Iterator[dict[str, Any] | None]:
