@@ -39,9 +39,9 @@ from stillroom.samplers.local import LocalSampler
 from stillroom.seeds import derive_rng
 from stillroom.tasks.arithmetic import layout_of
 
-MODULE, BACKBONE, LARGER = "proxy:unir-module-0.3m", "proxy:student-0.4m", "proxy:unir-backbone-1m"
+MODULE, BACKBONE, LARGER = "proxy:unir-module-0.3m", "proxy:unir-backbone-1m", "proxy:unir-larger-4m"
 GRPO = Algorithm(Group(), PolicyGradient(clip=(0.2, 0.2), aggregate="token-mean"))
-TASK, STEPS, RULE_STEPS, RANK = "arithmetic:low=3,high=3", 60, 24, 50
+TASK, STEPS, RULE_STEPS, RANK = "arithmetic:low=3,high=3", 60, 24, 25
 Source = str | Callable[[Still], Path]  # a model by name, or an arm that makes it
 
 
@@ -146,5 +146,5 @@ experiment = Experiment(
     ),
     gates=_gates,
     budget="all trained arms: the same problems, updates of 8 problems and 8 answers, and one rate (set on dev)",
-    proxy_note="module, backbone, larger model: 0.3, 0.4, 1.1 million weights (paper: 0.5, 3, 7 to 14 billion)",
+    proxy_note="module, backbone, larger model: 0.3, 1.1, 4.1 million weights (paper: 0.5, 3, 7 to 14 billion)",
 )
