@@ -234,6 +234,25 @@ def test_level_0_reads_every_cell_aloud() -> None:
     assert int(wrong.answer) == 16 - wrong.thought.count("--")
 
 
+def test_what_is_read_aloud_is_what_is_counted() -> None:
+    task, wrong = load_task("shapes"), 0
+    assert task.solve is not None
+    for problem in task.problems("train", 200, 6):
+        right = task.solve(problem, Style(), Random(0))
+        assert right.answer == problem.reference
+        solution = task.solve(problem, Style(error_rate=0.2), derive_rng(problem.id))
+        *rows, _ = solution.thought.split("\n", 4)
+        read = " ".join(rows).split()
+        for line in solution.thought.splitlines()[4:]:
+            name, _, count = line.partition(" = ")
+            # A shape's letter is its first, but for the cross.
+            marks = "".join("x" if word == "cross" else word[0] for word in name.split())
+            assert int(count) == sum(marks in code for code in read)
+        assert solution.answer == right.answer or any(span.data["injected"] for span in solution.spans)
+        wrong += solution.answer != problem.reference
+    assert wrong > 20
+
+
 def test_words_instead_of_a_picture_ask_the_same() -> None:
     problem = load_task("shapes:view=caption").problems("train", 1, 0)[0]
     assert scenes_of(problem.messages[0].content) == ()
@@ -247,13 +266,20 @@ def test_solutions_read_the_picture_row_by_row_and_injected_errors_are_marked() 
     problem = task.problems("train", 1, 0)[0].model_copy(
         update={"assets": {"scene": "scene:plain/rcrs1bt/4/1bc1rx/4"}, "meta": {"asked": ["red"]}}
     )
-    solution = task.solve(problem, Style(), Random(0))
+    solution = task.solve(problem, Style(layout="pointing"), Random(0))
     assert solution.thought == "red\n1 a b\n2\n3 d\n4\n= 3"
     assert solution.answer == "3"
     assert task.solve(problem, Style(layout="answer"), Random(0))[:2] == ("", "3")
+    aloud = task.solve(problem, Style(), Random(0))
+    assert aloud.thought == "rc rs -- bt\n-- -- -- --\n-- bc -- rx\n-- -- -- --\nred = 3"
+    assert aloud.answer == "3"
+    compared = problem.model_copy(update={"meta": {"asked": ["circle", "triangle"]}})
+    aloud = task.solve(compared, Style(), Random(0))
+    assert aloud.thought.endswith("-- -- -- --\ncircle = 2\ntriangle = 1")
+    assert aloud.answer == "circle"
     wrong = 0
     for problem in task.problems("train", 200, 5):
-        solution = task.solve(problem, Style(error_rate=0.2), derive_rng(problem.id))
+        solution = task.solve(problem, Style(layout="pointing", error_rate=0.2), derive_rng(problem.id))
         steps = [solution.thought[span.start : span.end] for span in solution.spans]
         assert "\n".join(steps) == solution.thought
         injected = sum(bool(span.data["injected"]) for span in solution.spans)

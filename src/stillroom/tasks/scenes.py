@@ -181,6 +181,11 @@ def codes(scene: Scene) -> list[list[str]]:
     return found
 
 
+def kind_of(code: str) -> tuple[str, str]:
+    """The colour and the shape that two letters of `codes` stand for."""
+    return COLOURS[code[0]], SHAPES[code[1]]
+
+
 def shown(scene: Scene) -> str:
     """What a message holds where it shows the picture of a scene."""
     return f"![]({write_scene(scene)})"

@@ -1,13 +1,15 @@
 """Counting and comparing coloured shapes in a picture: the question says nothing that the answer could be guessed from.
 
 Level 1 counts one colour or one shape, level 2 one kind (``red circles``), level 3 compares two colours or two shapes.
-Counts from 0 to 3, and the three outcomes of a comparison, are equally likely. The solver reads row by row and writes
-the columns in which it finds what is asked for: ``2 a c`` says that row 2 has it in columns a and c.
+Counts from 0 to 3, and the three outcomes of a comparison, are equally likely. The solver reads the whole picture aloud,
+cell by cell, ``rc`` for a red circle and ``--`` for nothing, and then counts; or it points at what is asked for: ``2 a c``
+says that row 2 has it in columns a and c.
 
-Level 0 reads the whole picture aloud, cell by cell, ``rc`` for a red circle and ``--`` for nothing, and counts what
-there is: a lesson in looking. Its solutions are equally long, so that batches sorted by length tell nothing.
+Level 0 asks for no more than to read, and how many things there are: a lesson in looking. Its solutions are equally
+long, so that batches sorted by length tell nothing.
 """
 
+from collections.abc import Sequence
 from random import Random
 
 from stillroom.errors import UserError, unknown_name
@@ -22,6 +24,7 @@ from stillroom.tasks.scenes import (
     caption,
     codes,
     draw,
+    kind_of,
     place,
     png,
     read_scene,
@@ -31,8 +34,9 @@ from stillroom.tasks.scenes import (
 from stillroom.tasks.steps import StepWriter
 from stillroom.types import Problem
 
-LAYOUTS = ("equations", "answer")
-"""``equations`` is the reading row by row; ``answer`` answers without a thought."""
+LAYOUTS = ("equations", "pointing", "answer")
+"""``equations`` reads every cell aloud and then counts; ``pointing`` writes only where it sees what is asked for;
+``answer`` answers without a thought."""
 VIEWS = ("picture", "caption")
 COLOURS, SHAPES = SceneSpec().colours, SceneSpec().shapes
 _MOST = 3  # the largest count that is asked for
@@ -155,17 +159,24 @@ def _many(name: str) -> str:
 
 
 def solve(problem: Problem, style: Style, rng: Random) -> Solution:
-    """Row by row, the columns in which it finds what is asked for, and how many that makes; for each name in turn.
+    """Row by row, what it finds; then how many that makes, for each name in turn.
 
-    A wrong step misses a column or adds one, and counts are those of the columns written.
+    A wrong step misses a column or adds one, or reads a cell wrongly, and counts are those of what was written.
     """
-    silent = style.layout == "answer"
-    writer = StepWriter("shapes", LAYOUTS, style.model_copy(update={"layout": LAYOUTS[0]}) if silent else style, rng)
-    scene = read_scene(problem.assets["scene"])
     asked: list[str] = problem.meta["asked"]  # type: ignore[assignment]
+    scene = read_scene(problem.assets["scene"])
+    writer = StepWriter("shapes", LAYOUTS, style, rng)
+    reading = _point if style.layout == "pointing" and asked else _read_aloud
+    totals = reading(scene, asked, writer, rng)
+    answer = str(totals[0])
+    if len(asked) == 2:
+        answer = SAME if totals[0] == totals[1] else asked[totals[1] > totals[0]]
+    return Solution("", answer, ()) if style.layout == "answer" else writer.solution(answer)
+
+
+def _point(scene: Scene, asked: Sequence[str], writer: StepWriter, rng: Random) -> list[int]:
+    """For each name, the columns of each row in which it is, and the count."""
     totals, sound = list[int](), True
-    if not asked:
-        return Solution("", str(len(scene.things)), ()) if silent else _read_aloud(scene, writer, rng)
     for name in asked:
         total = 0
         for row, right in enumerate(_columns(scene, name)):
@@ -180,23 +191,24 @@ def solve(problem: Problem, style: Style, rng: Random) -> Solution:
             writer.step(f"{name}\n{line}" if row == 0 else line, checks, sound=sound, injected=injected)
         totals.append(total)
         writer.step(f"= {total}", (f"{name} {total}",), sound=sound, injected=False)
-    answer = str(totals[0])
-    if len(asked) == 2:
-        answer = SAME if totals[0] == totals[1] else asked[totals[1] > totals[0]]
-    return Solution("", answer, ()) if silent else writer.solution(answer)
+    return totals
 
 
-def _read_aloud(scene: Scene, writer: StepWriter, rng: Random) -> Solution:
-    total, sound = 0, True
+def _read_aloud(scene: Scene, asked: Sequence[str], writer: StepWriter, rng: Random) -> list[int]:
+    """Every cell, and then the count of each name; of all things where none is asked for."""
+    seen, sound = list[str](), True
     for row, cells in enumerate(codes(scene)):
         if injected := writer.slips():
             at = rng.randrange(scene.columns)
             cells[at] = rng.choice([code for code in ("rc", "gs", "bt", EMPTY) if code != cells[at]])
         sound = sound and not injected
-        total += sum(code != EMPTY for code in cells)
-        checks = (f"{total} so far", f"row {row + 1} is done")
+        seen += [code for code in cells if code != EMPTY]
+        checks = (f"{len(seen)} so far", f"row {row + 1} is done")
         writer.step(" ".join(cells), checks, sound=sound, injected=injected)
-    return writer.solution(str(total))
+    totals = [sum(_is(name, *kind_of(code)) for code in seen) for name in asked]
+    for name, total in zip(asked, totals, strict=True):
+        writer.step(f"{name} = {total}", (f"{total} of {len(seen)}",), sound=sound, injected=False)
+    return totals or [len(seen)]
 
 
 def _columns(scene: Scene, name: str) -> list[list[int]]:
