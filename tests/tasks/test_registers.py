@@ -4,7 +4,7 @@ import pytest
 
 from stillroom.seeds import derive_rng
 from stillroom.tasks.base import Style, question
-from stillroom.tasks.registers import registers, solve
+from stillroom.tasks.registers import last_value, registers, solve
 from stillroom.types import Problem, Span
 
 ROWS = [["a", "3", "", ""], ["d", "a", "*", "2"], ["b", "a", "+", "6"], ["c", "b", "*", "a"]]
@@ -24,6 +24,9 @@ def by_hand() -> Problem:
 
 def test_solution_by_hand(by_hand: Problem) -> None:
     assert solve(by_hand, Style(), derive_rng(0)).thought == "b=3+6=2\nc=2*3=6"
+    quoted = solve(by_hand, Style(layout="quoted", verbosity=1), derive_rng(0)).thought
+    assert quoted == "b=a+6=3+6=2\n3+6=9\nc=b*a=2*3=6\n2*3=6"
+    assert last_value(quoted) == "c=6"
     said = solve(by_hand, Style(layout="sentences"), derive_rng(0))
     assert said.thought == "b is 3 plus 6, so 2.\nc is 2 times 3, so 6."
     assert said.answer == "6"

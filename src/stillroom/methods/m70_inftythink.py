@@ -40,7 +40,7 @@ from stillroom.tasks.registers import last_value
 from stillroom.types import Problem, Trace
 
 ETA = 4096  # tokens of a segment, the paper's default
-WINDOW, STEPS_ETA, NOISE = 180, 45, 0.1  # tokens of context: seven folds fit; of a segment: three folds
+WINDOW, STEPS_ETA, NOISE = 165, 38, 0.1  # tokens of context: seven folds fit; of a segment: three folds
 WITHIN, BEYOND = tuple(range(1, 8)), tuple(range(8, 13))
 
 
@@ -105,8 +105,8 @@ ARMS: Mapping[str, Callable[[Still], Path | Sampler]] = {
     "vanilla": lambda still: Window(_vanilla(still), WINDOW),
     "unbounded": lambda still: Single(_vanilla(still), 240),
     "interpolated": lambda still: Single(LocalSampler(interpolated(_vanilla(still).policy, 2)), 240),
-    "sliding": lambda still: sliding(_vanilla(still), keep=132, stride=32, tokens=240),
-    "sliding-thought": lambda still: sliding(_vanilla(still), keep=52, stride=32, tokens=240, question="kept"),
+    "sliding": lambda still: sliding(_vanilla(still), keep=117, stride=32, tokens=240),
+    "sliding-thought": lambda still: sliding(_vanilla(still), keep=38, stride=32, tokens=240, question="kept"),
     "inftythink": lambda still: _rounds(still, lambda problem, so_far: last_value(so_far)),
     "noisy": lambda still: _rounds(still, noisy),
     "uninformative": lambda still: _rounds(still, uninformative),
@@ -125,11 +125,11 @@ experiment = Experiment(
     task="registers:high=12,distractors=0,operands=numbers",
     teacher="program",
     student="proxy:folds-0.4m",
-    style=Style(verbosity=1),
+    style=Style(layout="quoted"),
     params=SamplingParams(max_new_tokens=240),
     presets={
         "smoke": Setup(ARMS, 12, 12, 1, TrainConfig(steps=1, batch_size=4), lr_trials=()),
-        "proxy": Setup(ARMS, 7200, 240, 12, TrainConfig(steps=1000, batch_size=16, lr=2e-3), lr_trials=()),
+        "proxy": Setup(ARMS, 7200, 240, 12, TrainConfig(steps=600, batch_size=32, lr=1e-3), lr_trials=()),
     },
     default_arms=("vanilla", "sliding", "inftythink"),
     contrasts=(
@@ -141,7 +141,7 @@ experiment = Experiment(
         saves("inftythink", "unbounded", "they need less context than one thought", metric="peak_context", by=0.1),
     ),
     gates=_gates,
-    budget="1,000 updates of 16 rows and one rate for all (ours); rows fit a window of 180 tokens, which also holds "
+    budget="600 updates of 32 rows and one rate for all (ours); rows fit a window of 165 tokens, which also holds "
     "in answering but for unbounded and interpolated; vanilla, trained on whole chains, is one model in five arms",
     proxy_note=(
         "the last step holds all the state of this world, so that a window that keeps the question besides "

@@ -19,7 +19,8 @@ from stillroom.tasks.registry import register
 from stillroom.tasks.steps import StepWriter
 from stillroom.types import Problem, Span
 
-LAYOUTS = ("equations", "sentences")
+LAYOUTS = ("equations", "quoted", "sentences")
+"""``quoted`` are equations that copy the line first: ``c=b+6=0+6=6``. Whoever copies can find a place by its name."""
 _MAX_FOLDS, _MAX_GIVEN, _MAX_DISTRACTORS = 12, 4, 8  # together they fit into 26 letters
 _APPLY: dict[str, Callable[[int, int], int]] = {
     "+": lambda a, b: a + b,
@@ -121,8 +122,9 @@ def solve(problem: Problem, style: Style, rng: Random) -> Solution:
         result = (whole + (rng.randrange(1, modulus) if injected else 0)) % modulus
         values[line.name] = result
         sound[line.name] = not injected and sound[line.left] and sound.get(line.right, True)
-        if style.layout == "equations":
-            text = f"{line.name}={left}{line.operator}{right}={result}"
+        if style.layout != "sentences":
+            shown = f"{line.left}{line.operator}{line.right}=" if style.layout == "quoted" else ""
+            text = f"{line.name}={shown}{left}{line.operator}{right}={result}"
             checks = (f"{left}{line.operator}{right}={whole}", f"check: {line.name}={result}")
         else:
             text = f"{line.name} is {left} {_WORDS[line.operator]} {right}, so {result}."
@@ -208,7 +210,7 @@ class _Program:
         return name
 
 
-_RESULT = re.compile(r"^([a-z])=[^=\n]*=(\d+)$", re.MULTILINE)
+_RESULT = re.compile(r"^([a-z])=(?:[^=\n]*=)+(\d+)$", re.MULTILINE)
 
 
 def last_value(thought: str) -> str | None:

@@ -1,9 +1,9 @@
 """Counting and comparing coloured shapes in a picture: the question says nothing that the answer could be guessed from.
 
 Level 1 counts one colour or one shape, level 2 one kind (``red circles``), level 3 compares two colours or two shapes.
-Counts from 0 to 3, and the three outcomes of a comparison, are equally likely. The solver reads the whole picture aloud,
-cell by cell, ``rc`` for a red circle and ``--`` for nothing, and then counts; or it points at what is asked for: ``2 a c``
-says that row 2 has it in columns a and c.
+Counts from 0 to 3, and the three outcomes of a comparison, are equally likely. The solver reads the whole picture
+aloud, cell by cell, ``rc`` for a red circle and ``--`` for nothing, and then counts; or it points at what is asked for:
+``2 a c`` says that row 2 has it in columns a and c.
 
 Level 0 asks for no more than to read, and how many things there are: a lesson in looking. Its solutions are equally
 long, so that batches sorted by length tell nothing.
