@@ -31,7 +31,7 @@ def test_the_smoke_run(smoke: tuple[Any, Path]) -> None:
     assert set(seed.arms) == set(ARMS.split(","))
     assert len(result.claims) == 3
     assert [gate.name for gate in seed.gates] == ["accuracy of the weakest arm"]
-    assert all(set(arm.measures) == {"easy", "hard"} for arm in seed.arms.values())
+    assert all(set(arm.measures) == {"counting", "choosing"} for arm in seed.arms.values())
     rows = [row for row in read_lines(folder / "seed-0" / "metrics.jsonl") if row["stage"] == "rl"]
     assert {row["arm"] for row in rows} == {"grpo", "ton"}
     for row in rows:

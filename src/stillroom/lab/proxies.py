@@ -159,9 +159,9 @@ RECIPES = {
     for recipe in (
         ProxyRecipe(
             name="shapes-0.7m",
-            summary="sees: reads pictures aloud without a mistake, and counts what is in them now and then",
+            summary="sees: reads pictures aloud and counts what is there; counts what a question chooses now and then",
             diet=_SHAPES_DIET,
-            steps=2400,
+            steps=2000,
             batch_size=32,
             lr=1e-3,
             seed=19,
@@ -304,22 +304,15 @@ RECIPES = {
         ProxyRecipe(
             name="folds-0.4m",
             summary="works out chains of up to seven folds in one thought; never saw a summary or a longer chain",
-            diet=(
-                Ingredient(
-                    task="registers:high=7,distractors=0,operands=numbers", share=1, style=Style(layout="quoted")
-                ),
-            ),
-            steps=1500,
+            diet=(Ingredient(task="registers:high=7,distractors=0,operands=one", share=1, style=Style(verbosity=1)),),
+            steps=1000,
             batch_size=32,
             lr=1e-3,
             seed=70,
-            # Merges in words alone: every fold has as many tokens, and is found by its name. Where "=" and some
-            # letters are one token, the models of InftyThink count lines instead.
+            # No letter is merged with its "=", so that every fold has as many tokens.
             layout=ProxyLayout(vocabulary=293),
             tokenizer=(
-                Ingredient(
-                    task="registers:high=12,distractors=0,operands=numbers", share=1, style=Style(layout="quoted")
-                ),
+                Ingredient(task="registers:high=12,distractors=0,operands=one", share=1, style=Style(verbosity=1)),
             ),
         ),
         ProxyRecipe(

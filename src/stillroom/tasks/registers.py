@@ -19,8 +19,7 @@ from stillroom.tasks.registry import register
 from stillroom.tasks.steps import StepWriter
 from stillroom.types import Problem, Span
 
-LAYOUTS = ("equations", "quoted", "sentences")
-"""``quoted`` are equations that copy the line first: ``c=b+6=0+6=6``. Whoever copies can find a place by its name."""
+LAYOUTS = ("equations", "sentences")
 _MAX_FOLDS, _MAX_GIVEN, _MAX_DISTRACTORS = 12, 4, 8  # together they fit into 26 letters
 _APPLY: dict[str, Callable[[int, int], int]] = {
     "+": lambda a, b: a + b,
@@ -46,13 +45,18 @@ class Line(NamedTuple):
     levels=(1, 2, 3, 4, 5, 6),
 )
 def registers(
-    modulus: int = 7, low: int = 1, high: int = 6, distractors: int = 2, operands: Literal["any", "numbers"] = "any"
+    modulus: int = 7,
+    low: int = 1,
+    high: int = 6,
+    distractors: int = 2,
+    operands: Literal["any", "numbers", "one"] = "any",
 ) -> Task:
     """Register folding with `low` to `high` needed folds and that many distractor lines.
 
     Args:
         operands: ``numbers``: every fold goes on from the one before with a number, so that the last register's name
-            and value are all that is needed to go on.
+            and value are all that is needed to go on. ``one``: it is the same operation with the same number in every
+            fold, which can be read in any of the lines.
 
     Raises:
         UserError: `modulus` is not a prime from 5 to 97, or the levels or distractors are out of range.
@@ -66,7 +70,7 @@ def registers(
 
     def make(rng: Random, level: int) -> Problem:
         program = _Program(rng, modulus)
-        asked = program.fold_needed(level) if operands == "any" else program.fold_on(level)
+        asked = program.fold_needed(level) if operands == "any" else program.fold_on(level, same=operands == "one")
         needed = {line.name for line in program.lines}
         for _ in range(distractors):
             program.add_distractor()
@@ -122,9 +126,8 @@ def solve(problem: Problem, style: Style, rng: Random) -> Solution:
         result = (whole + (rng.randrange(1, modulus) if injected else 0)) % modulus
         values[line.name] = result
         sound[line.name] = not injected and sound[line.left] and sound.get(line.right, True)
-        if style.layout != "sentences":
-            shown = f"{line.left}{line.operator}{line.right}=" if style.layout == "quoted" else ""
-            text = f"{line.name}={shown}{left}{line.operator}{right}={result}"
+        if style.layout == "equations":
+            text = f"{line.name}={left}{line.operator}{right}={result}"
             checks = (f"{left}{line.operator}{right}={whole}", f"check: {line.name}={result}")
         else:
             text = f"{line.name} is {left} {_WORDS[line.operator]} {right}, so {result}."
@@ -162,14 +165,19 @@ class _Program:
             open_ends.append(self._fold(len(self.lines), left, right))
         return open_ends[0]
 
-    def fold_on(self, folds: int) -> str:
+    def fold_on(self, folds: int, *, same: bool = False) -> str:
         """Write that many folds, each of the one before and a number, named on through the alphabet from anywhere in
-        it; returns the last one's name."""
+        it; returns the last one's name.
+
+        Args:
+            same: all with one operator and one number.
+        """
         first = self._rng.randrange(len(ascii_lowercase))
         self._names = [ascii_lowercase[(first - at) % len(ascii_lowercase)] for at in range(len(ascii_lowercase))]
         name = self._give(0)
+        operator, number = (self._rng.choice("+-*"), self._number()) if same else ("", "")
         for _ in range(folds):
-            name = self._fold(len(self.lines), name, str(self._rng.randrange(2, self._modulus)))
+            name = self._fold(len(self.lines), name, number or self._number(), operator)
         return name
 
     def add_distractor(self) -> None:
@@ -177,7 +185,7 @@ class _Program:
         at = self._rng.randint(0, len(self.lines))
         before = [line.name for line in self.lines[:at]]
         if before and self._rng.random() < 0.6:
-            self._fold(at, self._rng.choice(before), str(self._rng.randrange(2, self._modulus)))
+            self._fold(at, self._rng.choice(before), self._number())
         else:
             self._give(at)
 
@@ -197,20 +205,23 @@ class _Program:
     def _operand(self) -> str:
         draw = self._rng.random()
         if draw < 0.4:
-            return str(self._rng.randrange(2, self._modulus))
+            return self._number()
         return self._given() if draw < 0.8 else self._rng.choice([line.name for line in self.lines])
 
-    def _fold(self, at: int, left: str, right: str) -> str:
+    def _number(self) -> str:
+        return str(self._rng.randrange(2, self._modulus))
+
+    def _fold(self, at: int, left: str, right: str, operator: str = "") -> str:
         values = self.values[left], self.values[right] if right.isalpha() else int(right)
         # No factor 0: products would pile up on it, and one residue would be a good guess.
-        operator = self._rng.choice("+-" if 0 in values else "+-*")
+        operator = operator or self._rng.choice("+-" if 0 in values else "+-*")
         name = self._names.pop()
         self.values[name] = _APPLY[operator](*values) % self._modulus
         self.lines.insert(at, Line(name, left, operator, right))
         return name
 
 
-_RESULT = re.compile(r"^([a-z])=(?:[^=\n]*=)+(\d+)$", re.MULTILINE)
+_RESULT = re.compile(r"^([a-z])=[^=\n]*=(\d+)$", re.MULTILINE)
 
 
 def last_value(thought: str) -> str | None:

@@ -2,8 +2,8 @@
 
 Level 1 counts one colour or one shape, level 2 one kind (``red circles``), level 3 compares two colours or two shapes.
 Counts from 0 to 3, and the three outcomes of a comparison, are equally likely. The solver reads the whole picture
-aloud, cell by cell, ``rc`` for a red circle and ``--`` for nothing, and then counts; or it points at what is asked for:
-``2 a c`` says that row 2 has it in columns a and c.
+aloud, cell by cell, ``rc`` for a red circle and ``--`` for nothing, and counts on at the end of each row; or it points
+at what is asked for: ``2 a c`` says that row 2 has it in columns a and c.
 
 Level 0 asks for no more than to read, and how many things there are: a lesson in looking. Its solutions are equally
 long, so that batches sorted by length tell nothing.
@@ -35,7 +35,7 @@ from stillroom.tasks.steps import StepWriter
 from stillroom.types import Problem
 
 LAYOUTS = ("equations", "pointing", "answer")
-"""``equations`` reads every cell aloud and then counts; ``pointing`` writes only where it sees what is asked for;
+"""``equations`` reads every cell aloud and counts; ``pointing`` writes only where it sees what is asked for;
 ``answer`` answers without a thought."""
 VIEWS = ("picture", "caption")
 COLOURS, SHAPES = SceneSpec().colours, SceneSpec().shapes
@@ -195,19 +195,17 @@ def _point(scene: Scene, asked: Sequence[str], writer: StepWriter, rng: Random) 
 
 
 def _read_aloud(scene: Scene, asked: Sequence[str], writer: StepWriter, rng: Random) -> list[int]:
-    """Every cell, and then the count of each name; of all things where none is asked for."""
-    seen, sound = list[str](), True
+    """Every cell, and at the end of each row how many of each name there were so far."""
+    seen, sound, totals = list[str](), True, list[int]()
     for row, cells in enumerate(codes(scene)):
         if injected := writer.slips():
             at = rng.randrange(scene.columns)
             cells[at] = rng.choice([code for code in ("rc", "gs", "bt", EMPTY) if code != cells[at]])
         sound = sound and not injected
         seen += [code for code in cells if code != EMPTY]
+        totals = [sum(_is(name, *kind_of(code)) for code in seen) for name in asked]
         checks = (f"{len(seen)} so far", f"row {row + 1} is done")
-        writer.step(" ".join(cells), checks, sound=sound, injected=injected)
-    totals = [sum(_is(name, *kind_of(code)) for code in seen) for name in asked]
-    for name, total in zip(asked, totals, strict=True):
-        writer.step(f"{name} = {total}", (f"{total} of {len(seen)}",), sound=sound, injected=False)
+        writer.step(" ".join([*cells, *map(str, totals)]), checks, sound=sound, injected=injected)
     return totals or [len(seen)]
 
 
