@@ -144,7 +144,7 @@ experiment = Experiment(
     budget="600 updates of 32 rows and one rate for all (ours); rows fit a window of 180 tokens, which also holds "
     "in answering but for unbounded and interpolated; vanilla, trained on whole chains, is one model in five arms",
     proxy_note=(
-        "all folds of a chain repeat one operation (elsewhere, bases this small do not find their place again); the last "
+        "all folds of a chain repeat one operation (else, bases this small do not find their place again); the last "
         "step holds all the state, so that a window that keeps the question, too, can carry it (sliding-thought)"
     ),
 )
