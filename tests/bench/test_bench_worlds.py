@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from stillroom.bench import hostile, worlds
+from stillroom.bench import hostile, parsers, worlds
 from stillroom.cli.app import app
 from stillroom.errors import UserError
 from stillroom.io import read_json
@@ -135,3 +135,20 @@ def test_the_watch_hears_files_and_connections_only_while_it_is_on(tmp_path: Pat
 def test_an_unknown_world_is_refused() -> None:
     with pytest.raises(UserError, match="did you mean sums"):
         worlds.measure("sumz")
+
+
+def test_readers_of_what_models_write_meet_hostile_responses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = ["bench", "parsers", "--hostile", "50", "--out", str(tmp_path / "parsers.json")]
+    found = CliRunner().invoke(app, command)
+    assert found.exit_code == 0, found.output
+    result = read_json(tmp_path / "parsers.json")
+    assert {name: told["responses"] for name, told in result["readers"].items()} == dict.fromkeys(parsers.READERS, 50)
+
+    def breaks(text: str) -> None:
+        open("/dev/null").close()
+        raise ValueError(text[:1])
+
+    monkeypatch.setattr(parsers, "READERS", {"breaks": breaks})
+    assert CliRunner().invoke(app, command).exit_code == 1
+    told = read_json(tmp_path / "parsers.json")["readers"]["breaks"]
+    assert (told["crashes"], told["touched"], len(told["first_crashes"])) == (50, {"open": 50}, 20)

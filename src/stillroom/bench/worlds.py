@@ -7,13 +7,13 @@ process is that sandbox's own affair, measured elsewhere. Everything else must j
 without opening a file or a connection; an audit hook watches.
 """
 
-import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Sequence
 from itertools import combinations
 from typing import Any
 
+from stillroom.bench.attack import attack, watched
 from stillroom.bench.hostile import responses
 from stillroom.chat import get_format, render
 from stillroom.errors import UserError
@@ -30,8 +30,6 @@ FEWER = {"puzzles": 1_000}
 HOSTILE = 100_000
 SANDBOXED = 2_000
 MATHEMATICS = ("gsm8k", "math", "math500")
-LIMIT_S = 1.0
-"""CPU seconds of this process for one response."""
 AIM_PER_S = 1_000
 _SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 _SHOWN = 20
@@ -161,76 +159,25 @@ def _question(problem: Problem) -> str:
     return digest(*told, *problem.options, *assets)
 
 
-_HEARD = ("open", "socket.", "os.", "subprocess.", "shutil.", "ctypes.dlopen", "stillroom.worker")
-
-
-class _Watch:
-    """What this process does beyond computing while `on`: audit hooks cannot be taken away, only ignored."""
-
-    def __init__(self) -> None:
-        self.on = False
-        self.seen: dict[str, int] = {}
-        sys.addaudithook(self._hear)
-
-    def _hear(self, event: str, args: tuple[Any, ...]) -> None:
-        if not self.on or not event.startswith(_HEARD):
-            return
-        # A module that is imported on first use is read from where it is installed.
-        if event == "open" and str(args[0]).endswith((".py", ".pyc", ".so")) and not str(args[1]).startswith("w"):
-            return
-        if event in ("os.listdir", "os.scandir"):  # of the import system's own search, too
-            return
-        self.seen[event] = self.seen.get(event, 0) + 1
-
-
-_watches: list[_Watch] = []
-
-
-@contextmanager
-def watched() -> Iterator[dict[str, int]]:
-    """Counts audit events for files, sockets, processes and the system while the block runs: event → how often."""
-    watch = _watches[0] if _watches else _Watch()
-    _watches[:] = [watch]
-    watch.seen, watch.on = {}, True
-    try:
-        yield watch.seen
-    finally:
-        watch.on = False
-
-
 def _attack(task: Task, problems: Sequence[Problem], count: int, seed: int) -> dict[str, Any]:
     """Verdicts on hostile responses: how many, how slow at most, and what the verifier did besides."""
     golds = [_good(task, problem, seed) for problem in problems]
     sandboxed = _starts_processes(task, problems, golds, seed)
     count = min(count, SANDBOXED) if sandboxed else count
-    slowest, unjudged, correct, crashes, spent = 0.0, 0, 0, list[str](), 0.0
-    with watched() as seen:
-        for number, text in enumerate(responses(golds, count, seed)):
-            problem = problems[number % len(problems)]
-            start = time.process_time()
-            try:
-                verdict = task.verify(problem, text)
-            except Exception as error:  # whatever it is, the verifier should have given a verdict
-                crashes.append(f"response {number}, {problem.id}: {type(error).__name__}: {error}"[:300])
-                continue
-            finally:
-                took = time.process_time() - start
-                slowest, spent = max(slowest, took), spent + took
-            unjudged += verdict.correct is None
-            correct += verdict.correct is True
-    touched = {} if sandboxed else dict(seen)
+    said = Counter[bool | None]()
+
+    def judge(number: int, text: str) -> None:
+        said[task.verify(problems[number % len(problems)], text).correct] += 1
+
+    found = attack(judge, responses(golds, count, seed))
+    touched = {} if sandboxed else found.pop("touched")
     return {
-        "responses": count,
+        **found,
         "sandboxed": sandboxed,
-        "crashes": len(crashes),
-        "first_crashes": crashes[:_SHOWN],
-        "slowest_cpu_s": slowest,
-        "limit_cpu_s": LIMIT_S,
-        "cpu_s": spent,
-        "unjudged": unjudged,
-        "judged_correct": correct,
+        "unjudged": said[None],
+        "judged_correct": said[True],
         "touched": touched,
-        "passed": not crashes and slowest <= LIMIT_S and not touched and (sandboxed or not unjudged),
+        "passed": found["survived"] and not touched and (sandboxed or not said[None]),
     }
 
 

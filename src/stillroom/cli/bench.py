@@ -319,6 +319,28 @@ def worlds(
 
 
 @app.command()
+def parsers(
+    out: Out,
+    hostile: Annotated[int, typer.Option(min=1, help="Hostile responses for each reader.")] = 100_000,
+    as_json: AsJson = False,
+) -> None:
+    """Try every reader of what models write (thoughts, rounds, verdicts, actions) with hostile responses; minutes.
+
+    Example: stillroom bench parsers --out parsers.json
+    """
+    from stillroom.bench.parsers import READERS, measure
+    from stillroom.cli.show import progress_bars
+
+    result = dict[str, Any]()
+    with progress_bars(quiet=as_json) as progress:
+        for result in measure(hostile):
+            progress("readers", len(result["readers"]), len(READERS))
+    met = sum(found["responses"] for found in result["readers"].values())
+    crashes = sum(found["crashes"] for found in result["readers"].values())
+    _write(out, result, as_json, f"{len(result['readers'])} readers, {met:,} hostile responses, {crashes} crashes")
+
+
+@app.command()
 def puzzles(
     out: Out,
     boards: Annotated[int, typer.Option(min=10, help="Right ones of each kind, and as many wrong ones.")] = 1000,
