@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stillroom.bench.attack import watched
 from stillroom.seeds import derive_rng
 from stillroom.tasks import load_task, validate
 from stillroom.tasks.base import Style
@@ -187,3 +188,12 @@ def test_verdicts_say_how_far_a_program_got() -> None:
     assert task.verify(problem, f"Look:\n```python\n{problem.reference}\n```\nDone.").correct is True
     assert task.verify(problem, "no program here").reason == "no program"
     assert task.verify(problem, f"<think>\n```\n{problem.reference}\n```").reason == "no program"
+
+
+def test_a_mistake_opens_no_file() -> None:
+    """Python's parser looks for the line of a mistake in the file that it would come from."""
+    scene = read_scene("scene:plain/rc2gs/4/1bt2/4")
+    with watched() as seen:
+        for program in ("x = = 3", "answer = (", "a b", "if x:\n answer = 1", "\fanswer = 1\nb c", " answer = 1"):
+            assert run(program, scene.things)[0] is None
+    assert seen == {}

@@ -14,7 +14,7 @@ import ast
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from stillroom.tasks.scenes import COLOURS, SHAPES, Scene, Thing
 from stillroom.types import Noun
@@ -108,14 +108,17 @@ def _parsed(program: str) -> list[tuple[str, ast.expr]]:
         depth += (character in "([{") - (character in ")]}")
         if depth > DEEPEST:
             raise _Failed("too deep")
+    # One block: for a mistake in a whole file, Python's parser would look for a file that holds the line.
+    block = "if 1:\n 0\n " + program.replace("\r\n", "\n").replace("\r", "\n").replace("\n", "\n ") + "\n"
     try:
-        tree = ast.parse(program)
+        (whole,) = ast.parse(block, mode="single").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         raise _Failed("syntax") from None
-    if sum(1 for _ in ast.walk(tree)) > MOST_NODES or len(tree.body) > MOST_LINES:
+    statements = cast(ast.If, whole).body[1:]
+    if sum(1 for statement in statements for _ in ast.walk(statement)) >= MOST_NODES or len(statements) > MOST_LINES:
         raise _Failed("too long")
     lines = []
-    for statement in tree.body:
+    for statement in statements:
         if not (isinstance(statement, ast.Assign) and len(statement.targets) == 1):
             raise _Failed(f"forbidden {type(statement).__name__.lower()}")
         target = statement.targets[0]
