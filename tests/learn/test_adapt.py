@@ -9,6 +9,7 @@ from transformers import AutoModelForCausalLM
 
 from fixtures_models import fresh, llama_policy, qwen2_policy, rows, taught
 from stillroom.errors import CheckpointError, UserError
+from stillroom.learn.adapt import base as base_module
 from stillroom.learn.adapt.base import AdamW, Adapt, Freeze, Full
 from stillroom.learn.adapt.lora import LoRA
 from stillroom.learn.adapt.masked import Masked
@@ -128,7 +129,9 @@ def test_an_adapter_of_another_rank_is_refused(tmp_path: Path) -> None:
             Learner.restore(tmp_path / "a", SFT(), adapt=other)
 
 
-def test_a_step_reports_the_norm_of_the_change() -> None:
+@pytest.mark.parametrize("together", [1, 3_000, base_module.TOGETHER])
+def test_a_step_reports_the_norm_of_the_change(together: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base_module, "TOGETHER", together)
     for adapt in (Full(), Freeze(train=("*.mlp.*",)), LoRA(rank=2), Masked(density=0.2)):
         policy = fresh(qwen2_policy(), torch.float64)
         learner = Learner(policy, SFT(), adapt=adapt)

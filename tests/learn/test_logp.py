@@ -59,3 +59,20 @@ def test_no_tensor_is_as_large_as_all_logits(monkeypatch: pytest.MonkeyPatch) ->
         token_logp(policy, states, torch.zeros(400, dtype=torch.long)).sum().backward()
     largest = max(event.self_cpu_memory_usage for event in profile.events())
     assert 0 < largest < 400 * size * 4 / 4
+
+
+def test_an_unlikely_target_keeps_its_likelihood_and_gradient() -> None:
+    """A share far below the smallest number is still the logarithm that it is, beside PyTorch's own in float64."""
+    logits = torch.tensor([[400.0, -400.0, 0.0], [3.0, 2.0, 1.0], [-9e4, -9e4, 9e4], [0.0, -torch.inf, 1.0]])
+    targets, pull = torch.tensor([1, 0, 2, 2]), torch.tensor([0.5, -1.5, 2.0, 1.0])
+    found = []
+    for given in (logits.clone().requires_grad_(), logits.double().requires_grad_()):
+        logp = (
+            module._Target.apply(given, targets)
+            if given.dtype == torch.float32
+            else given.log_softmax(-1).gather(1, targets[:, None])[:, 0]
+        )
+        found.append((logp.double(), torch.autograd.grad((logp * pull).sum(), given)[0].double()))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-6)
+    assert found[0][0][0] == -800.0

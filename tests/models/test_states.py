@@ -1,5 +1,6 @@
 """The fast path of training: hidden states and gradients of the module, whatever rows have in common."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -136,3 +137,12 @@ def test_the_first_layer_reads_each_entry_of_the_vocabulary_once(monkeypatch: py
     ids, number = laid([[5, 6, 5, 7], [6, 6, 9]])
     policy.states(ids, number, number >= 0)
     assert seen == [[5, 6, 7, 9]]
+
+
+@pytest.mark.parametrize("shift", [0.0, 40.0, -40.0, 300.0, -300.0, 2e4, torch.nan])
+def test_attention_is_a_softmax_wherever_its_scores_lie(shift: float) -> None:
+    scores = 5 * torch.randn(2, 3, 7, generator=torch.Generator().manual_seed(0))
+    scores[:, 1, 4:] = -torch.inf
+    scores[1] += shift
+    expected = (scores.double() * math.log(2)).softmax(-1).float()
+    torch.testing.assert_close(llama_states._softmax2(scores), expected, rtol=2e-5, atol=1e-7, equal_nan=True)

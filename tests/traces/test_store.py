@@ -124,6 +124,12 @@ def test_more_rows_than_a_row_group(tmp_path: Path) -> None:
     path = store.write_shard(tmp_path, "many", (make(str(i)) for i in range(5_003)))
     assert store.scan(path).select(pl.len()).collect().item() == 5_003
     assert next(store.iterate(path)).id == "0"
+    frame = store.scan(path).collect()
+    assert store.write_frame(tmp_path, "again", frame).read_bytes() == path.read_bytes()
+    with pytest.raises(UserError, match="the frame lacks meta"):
+        store.write_frame(tmp_path, "part", frame.drop("meta"))
+    with pytest.raises(UserError, match="no shard name"):
+        store.write_frame(tmp_path, "../part", frame)
 
 
 def test_unjudged_is_null_and_no_verdict_at_all_is_told_apart() -> None:

@@ -139,10 +139,9 @@ class Still:
             with self.run.stage(stage) as result:
                 self.progress("select", 0, len(traces))
                 chosen = apply(store.to_frame(traces), rules)
-                kept = store.from_frame(chosen.kept)
-                store.write_shard(folder, name, kept)
+                store.write_frame(folder, name, chosen.kept)
                 chosen.dropped.write_parquet(folder / f".{name}-dropped.parquet")
-                result.update(input=len(traces), kept=len(kept), dropped=chosen.counts)
+                result.update(input=len(traces), kept=len(chosen.kept), dropped=chosen.counts)
                 self.progress("select", len(traces), len(traces))
         return store.read(folder / f"{name}.parquet")
 

@@ -122,7 +122,7 @@ def collate(
         name: np.zeros(shape, np.float32) for name in dict.fromkeys(name for row in rows for name in row.signals)
     }
     ids, weights = np.full(shape, pad_id, np.int64), np.zeros(shape, np.float32)
-    row_of, positions = np.full(shape, -1, np.int64), np.tile(np.arange(shape[1]), (shape[0], 1))
+    row_of, positions = np.full(shape, -1, np.int64), np.zeros(shape, np.int64) if packed else None
     for at, line in enumerate(lines):
         start = 0
         for i in line:
@@ -130,12 +130,14 @@ def collate(
             ids[at, start:end] = rows[i].tokens.ids
             weights[at, start + 1 : end] = rows[i].tokens.weights[1:]
             row_of[at, start:end] = i
-            positions[at, start:end] = np.arange(lengths[i])
+            if positions is not None:
+                positions[at, start:end] = np.arange(lengths[i])
             for name, laid in signals.items():
                 laid[at, start:end] = _signal(rows[i], name)
             start = end
-        # Padding counts as one more row: it must not be seen as part of the last one.
-        positions[at, start:] = np.arange(shape[1] - start)
+        if positions is not None:
+            # Padding counts as one more row: it must not be seen as part of the last one.
+            positions[at, start:] = np.arange(shape[1] - start)
     numbers = [number for number, example in enumerate(batch) for _ in example]
     words = [word for line in lines for i in line for word in rows[i].pictures]
     images = vision.tensors(drawn(words)) if vision is not None else {}
@@ -143,7 +145,7 @@ def collate(
         ids_LT=torch.from_numpy(ids).to(device),
         weights_LT=torch.from_numpy(weights).to(device),
         row_LT=torch.from_numpy(row_of).to(device),
-        positions_LT=torch.from_numpy(positions).to(device) if packed else None,
+        positions_LT=None if positions is None else torch.from_numpy(positions).to(device),
         group_R=torch.tensor(numbers, dtype=torch.long, device=device),
         score_R=torch.tensor([row.score for row in rows], device=device),
         row_ids=tuple(row.id for row in rows),

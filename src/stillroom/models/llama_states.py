@@ -28,8 +28,10 @@ Weight = torch.Tensor
 SHORT = 256
 """Tokens of a line up to which all its scores are kept for the gradient: less time than the attention kernel, which
 makes them again; memory grows with the square."""
-BLOCK = 32
+BLOCK = 48
 """Places whose scores are made together; of what lies behind them none are."""
+_TINY = 2.0**-64
+"""Sums of powers within this and its inverse have lost nothing that float32 shows: a power is lost below 2^-126."""
 
 
 def states(
@@ -163,13 +165,13 @@ class Lines:
             )
             lay[1].append((by_key + heads).ravel())
             lay[2].append((by_key + heads + kv_heads).ravel())
-            first_RT = np.arange(rows)[:, None] * kv_heads * length + np.arange(length)
-            slot_RTK = at * kv_heads + first_RT[:, :, None] + key_K * length
-            slot_RTH = (slot_RTK[..., None] * group_of + query_G).reshape(rows, length, heads)
+            real = np.flatnonzero(real_RT)
+            token = token_RT.ravel()[real]
+            slot = (at * kv_heads + real // length * (kv_heads * length) + real % length)[:, None] + key_K * length
             # A token that several rows have is taken up from the last of them; its keys learn from all.
-            slot_Q[token_RT[real_RT]] = slot_RTH[real_RT]
-            slot_K[token_RT[real_RT]] = slot_RTK[real_RT]
-            others.append((token_RT[real_RT], slot_RTK[real_RT]))
+            slot_Q[token] = (slot[:, :, None] * group_of + query_G).reshape(-1, heads)
+            slot_K[token] = slot
+            others.append((token, slot))
             end = at + rows * length
             key, value = (
                 slice(places * before + at * kv_heads, places * before + end * kv_heads)
@@ -276,14 +278,15 @@ class _Attend(torch.autograd.Function):
     def forward(ctx: Any, turned: torch.Tensor, layout: _Layout, blocks: list[list[_Block]]) -> torch.Tensor:
         tokens, _, size = turned.shape
         ctx.layout, ctx.blocks, ctx.scale = layout, blocks, 1 / math.sqrt(size)
+        scale = ctx.scale / math.log(2)
         laid, kept = turned.flatten(0, 1).index_select(0, layout.lay), []
         out = laid.new_empty(len(layout.taken), size)
         for group, own in zip(layout.groups, blocks, strict=True):
             query, key, value = group.of(laid)
             found = out[group.query].view_as(query)
             for queries, seen, hidden in own:
-                scores = torch.baddbmm(hidden, query[:, queries], key[:, :seen].transpose(1, 2), alpha=ctx.scale)
-                kept.append(scores.softmax(-1))
+                scores = torch.baddbmm(hidden, query[:, queries], key[:, :seen].transpose(1, 2), alpha=scale)
+                kept.append(_softmax2(scores))
                 found[:, queries] = torch.bmm(kept[-1], value[:, :seen])
         ctx.save_for_backward(laid, *kept)
         return out.index_select(0, layout.take).view(tokens, -1)
@@ -324,6 +327,19 @@ class _Attend(torch.autograd.Function):
         return found, None, None
 
 
+def _softmax2(scores: torch.Tensor) -> torch.Tensor:
+    """Softmax over the last axis to the base of 2, whose powers take half the time of those of e.
+
+    The largest score is only looked for where powers of the scores as they are would leave the range of numbers.
+    """
+    powers = scores.exp2()
+    total = powers.sum(-1, keepdim=True)
+    least, most = torch.aminmax(total)
+    if not _TINY <= float(least) <= float(most) <= 1 / _TINY:
+        return ((scores - scores.amax(-1, keepdim=True)) * math.log(2)).softmax(-1)
+    return powers.div_(total)
+
+
 def _blocks(start: int, places: int, group: int, like: torch.Tensor) -> list[_Block]:
     """The blocks of a line from a place on, the last first: it sees all places."""
     count = max(1, round((places - start) / BLOCK))
@@ -362,16 +378,17 @@ class _Read(torch.autograd.Function):
     ) -> torch.Tensor:
         scale, normed = _norm(x, norm_D, eps)
         size = cos.shape[-1]
-        weights, biases = (query, key, value), (query_bias, key_bias, value_bias)
-        found = x.new_empty(len(x), sum(weight.shape[1] for weight in weights) // size, size)
-        for out, weight, bias in zip(_columns(found, weights), weights, biases, strict=True):
-            torch.mm(normed, weight, out=out) if bias is None else torch.addmm(bias, normed, weight, out=out)
+        # Copying the weights takes less than three products take more than one.
+        weight = torch.cat((query.t(), key.t(), value.t()))
+        biases = [bias for bias in (query_bias, key_bias, value_bias) if bias is not None]
+        bias = torch.cat(biases) if biases else None
+        found = F.linear(normed, weight, bias).view(len(x), -1, size)
         if kind_N is not None:
             found = found.index_select(0, kind_N)
         turned = found[:, : heads + key.shape[1] // size]
         torch.addcmul(turned * cos, turned.roll(size // 2, -1), sin, out=turned)
         ctx.kind_N = kind_N
-        ctx.save_for_backward(x, norm_D, *weights, cos, sin, scale, normed)
+        ctx.save_for_backward(x, norm_D, query, key, value, cos, sin, scale, normed)
         return found
 
     @staticmethod
@@ -388,13 +405,13 @@ class _Read(torch.autograd.Function):
         back[:, edge:] = grad[:, edge:]
         if ctx.kind_N is not None:
             back = back.new_zeros(len(x), *back.shape[1:]).index_add_(0, ctx.kind_N, back)
-        parts = _columns(back, weights)
-        products = [_outer(part, normed) if needed else None for part, needed in zip(parts, needs[2:5], strict=True)]
-        sums = [part.sum(0) if needed else None for part, needed in zip(parts, needs[5:8], strict=True)]
-        grad_normed = parts[0] @ query.t()
-        grad_normed.addmm_(parts[1], key.t()).addmm_(parts[2], value.t())
+        flat, outs = back.view(len(x), -1), [weight.shape[1] for weight in weights]
+        product = _outer(flat, normed).split(outs, dim=1) if any(needs[2:5]) else (None, None, None)
+        total = flat.sum(0).split(outs) if any(needs[5:8]) else (None, None, None)
+        grads = [part if needed else None for part, needed in zip((*product, *total), needs[2:8], strict=True)]
+        grad_normed = flat @ torch.cat((query.t(), key.t(), value.t()))
         grad_x, grad_norm = _norm_backward(grad_normed, x, norm_D, scale, needs[1])
-        return grad_x, grad_norm, *products, *sums, None, None, None, None, None
+        return grad_x, grad_norm, *grads, None, None, None, None, None
 
 
 class _Mlp(torch.autograd.Function):
@@ -409,29 +426,25 @@ class _Mlp(torch.autograd.Function):
         # Not silu: its derivative would raise e to the same powers once more.
         share = torch.sigmoid(gated)
         active = gated.mul_(share)
-        ctx.save_for_backward(x, norm_D, gate, up, down, scale, normed, share, upped, active)
-        return torch.addmm(x, active * upped, down)
+        inner = active * upped
+        ctx.save_for_backward(x, norm_D, gate, up, down, scale, normed, share, upped, active, inner)
+        return torch.addmm(x, inner, down)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        x, norm_D, gate, up, down, scale, normed, share, upped, active = ctx.saved_tensors
+        x, norm_D, gate, up, down, scale, normed, share, upped, active, inner = ctx.saved_tensors
         _, needs_norm, needs_gate, needs_up, needs_down, _ = ctx.needs_input_grad
         grad_inner = grad @ down.t()
-        grad_down = _outer(grad, active * upped) if needs_down else None
+        grad_down = _outer(grad, inner) if needs_down else None
         grad_upped = active * grad_inner
         # s + g s (1 - s), where g s is what is active.
-        grad_gated = torch.addcmul(active, active, share, value=-1).add_(share).mul_(grad_inner.mul_(upped))
+        grad_gated = torch.lerp(active, active.new_ones(()), share).mul_(grad_inner.mul_(upped))
         grad_gate = _outer(grad_gated, normed) if needs_gate else None
         grad_up = _outer(grad_upped, normed) if needs_up else None
         grad_normed = (grad_gated @ gate.t()).addmm_(grad_upped, up.t())
         grad_x, grad_norm = _norm_backward(grad_normed, x, norm_D, scale, needs_norm)
         return grad_x.add_(grad), grad_norm, grad_gate, grad_up, grad_down, None
-
-
-def _columns(found: torch.Tensor, weights: Sequence[Weight]) -> tuple[torch.Tensor, ...]:
-    """Views [N, out] of the part of each weight in [N, H + 2 K, E]."""
-    return tuple(found.view(len(found), -1).split([weight.shape[1] for weight in weights], dim=1))
 
 
 def _outer(grad_NO: torch.Tensor, given_NI: torch.Tensor) -> torch.Tensor:

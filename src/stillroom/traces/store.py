@@ -89,11 +89,22 @@ def write_shard(folder: Path, name: str, traces: Iterable[Trace]) -> Path:
     Raises:
         DataError: when a number does not fit its column; names the trace.
     """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-        raise UserError(f"{name!r} is no shard name; use letters, digits, dots, dashes and underscores")
-    path = folder / f"{name}.parquet"
+    path = _shard(folder, name)
     write_tables(path, tables(traces))
     return path
+
+
+def write_frame(folder: Path, name: str, frame: pl.DataFrame) -> Path:
+    """As `write_shard`, of a frame that holds all columns of the store."""
+    path = _shard(folder, name)
+    write_tables(path, (to_table(part) for part in frame.iter_slices(_ROWS_PER_GROUP)))
+    return path
+
+
+def _shard(folder: Path, name: str) -> Path:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise UserError(f"{name!r} is no shard name; use letters, digits, dots, dashes and underscores")
+    return folder / f"{name}.parquet"
 
 
 def write_tables(path: Path, rows: Iterable[pa.Table]) -> None:
@@ -173,15 +184,15 @@ def to_frame(traces: Iterable[Trace]) -> pl.DataFrame:
 
 
 def from_frame(frame: pl.DataFrame) -> list[Trace]:
-    """The traces of a frame that holds all columns of the store."""
-    missing = [name for name in SCHEMA.names if name not in frame.columns]
-    if missing:
-        raise UserError(f"the frame lacks {', '.join(missing)}; only a frame with all columns holds whole traces")
+    """The traces of a frame that holds all columns of the store; raises UserError when it lacks some."""
     return from_table(to_table(frame))
 
 
 def to_table(frame: pl.DataFrame) -> pa.Table:
-    """A frame with all columns of the store as an Arrow table."""
+    """A frame as an Arrow table of the store's schema; raises UserError when it lacks columns."""
+    missing = [name for name in SCHEMA.names if name not in frame.columns]
+    if missing:
+        raise UserError(f"the frame lacks {', '.join(missing)}; only a frame with all columns holds whole traces")
     return frame.select(SCHEMA.names).to_arrow(compat_level=pl.CompatLevel.oldest()).cast(SCHEMA)
 
 

@@ -6,7 +6,7 @@ state.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -19,6 +19,9 @@ from stillroom.errors import CheckpointError, UserError
 from stillroom.models.images import group_of
 from stillroom.models.policy import Policy
 from stillroom.types import Noun
+
+TOGETHER = 1 << 20
+"""Entries of small tensors that are worked on in one call."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +161,11 @@ class DenseMoving:
         raise UserError(f"adapt {self._name!r} keeps no policy from before training; give the learner a reference")
 
     def clip(self, max_norm: float) -> float:
-        return float(torch.nn.utils.clip_grad_norm_([p for _, p in self._named], max_norm))
+        gradients = [p.grad for _, p in self._named if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        if not float(norm) <= max_norm:
+            torch.nn.utils.clip_grads_with_norm_([p for _, p in self._named], max_norm, norm)
+        return float(norm)
 
     def step(self, lr: float) -> float:
         for group in self._optimizer.param_groups:
@@ -172,18 +179,21 @@ class DenseMoving:
     def _change(self, lr: float) -> float:
         """Norm of Adam's part of the last update, from the moments: a copy of the weights would double the memory."""
         first, second = self._settings.betas
-        states = [state for _, parameter in self._named if (state := self._optimizer.state.get(parameter))]
-        if not states:
-            return 0.0
-        # lr * m_hat / (sqrt(v_hat) + eps) with both bias corrections drawn together.
-        biases = [math.sqrt(1 - second ** float(state["step"])) for state in states]
-        updates = torch._foreach_sqrt([state["exp_avg_sq"] for state in states])
-        torch._foreach_add_(updates, [self._settings.eps * bias for bias in biases])
-        torch._foreach_reciprocal_(updates)
-        torch._foreach_mul_(updates, [state["exp_avg"] for state in states])
-        scales = [lr * bias / (1 - first ** float(state["step"])) for bias, state in zip(biases, states, strict=True)]
-        norms = torch.stack(torch._foreach_norm(updates))
-        return float(torch.linalg.vector_norm(norms * norms.new_tensor(scales)))
+        by_step: dict[float, list[dict[str, torch.Tensor]]] = {}
+        for _, parameter in self._named:
+            state = self._optimizer.state.get(parameter)
+            if state:
+                by_step.setdefault(float(state["step"]), []).append(state)
+        norms = []
+        for step, states in by_step.items():
+            # lr * m_hat / (sqrt(v_hat) + eps) with both bias corrections drawn together.
+            bias = math.sqrt(1 - second**step)
+            for some in _together(states):
+                roots = torch.cat([state["exp_avg_sq"].flatten() for state in some]).sqrt_()
+                update = torch.cat([state["exp_avg"].flatten() for state in some])
+                update.div_(roots.add_(self._settings.eps * bias))
+                norms.append(torch.linalg.vector_norm(update) * (lr * bias / (1 - first**step)))
+        return float(torch.linalg.vector_norm(torch.stack(norms))) if norms else 0.0
 
     def tensors(self) -> dict[str, torch.Tensor]:
         found = dict[str, torch.Tensor]()
@@ -220,6 +230,19 @@ class DenseMoving:
             trainable=sum(p.numel() for _, p in self._named),
             optimizer_bytes=sum(value.numel() * value.element_size() for value in held),
         )
+
+
+def _together(states: Sequence[dict[str, torch.Tensor]]) -> Iterator[Sequence[dict[str, torch.Tensor]]]:
+    """Moments of small tensors together, so that calls are few; of large ones apart, so that copies stay small."""
+    some, entries = list[dict[str, torch.Tensor]](), 0
+    for state in states:
+        if some and entries + state["exp_avg"].numel() > TOGETHER:
+            yield some
+            some, entries = [], 0
+        some.append(state)
+        entries += state["exp_avg"].numel()
+    if some:
+        yield some
 
 
 def share_report(

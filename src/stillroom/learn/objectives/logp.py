@@ -26,8 +26,7 @@ def token_logp(
     weight_VD = _sliceable(policy, states_ND)
     if weight_VD is not None:
         return cast(torch.Tensor, _Sliced.apply(states_ND, weight_VD, targets_N, temperature, False)[0])
-    logits = _all_logits(policy, states_ND, temperature)
-    return -torch.nn.functional.cross_entropy(logits, targets_N, reduction="none")
+    return cast(torch.Tensor, _Target.apply(_all_logits(policy, states_ND, temperature), targets_N))
 
 
 def token_scores(
@@ -64,6 +63,27 @@ def _all_logits(policy: Policy, states_ND: torch.Tensor, temperature: float) -> 
     logits = policy.logits(states_ND)
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     return logits if temperature == 1.0 else logits / temperature
+
+
+class _Target(torch.autograd.Function):
+    """Log-probabilities of targets [N] under logits [N, V], with one exponential per logit: the gradient needs the
+    probabilities, which `log_softmax` makes a second time."""
+
+    @staticmethod
+    def forward(ctx: Any, logits_NV: torch.Tensor, targets_N: torch.Tensor) -> torch.Tensor:
+        share_NV = logits_NV.softmax(-1)
+        ctx.save_for_backward(share_NV, targets_N)
+        # The largest logit and its share give the logarithm of the sum; the target's own share may be too small.
+        total_N = logits_NV.amax(-1) - share_NV.amax(-1).log_()
+        return logits_NV.gather(1, targets_N[:, None])[:, 0] - total_N
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_N: torch.Tensor) -> tuple[torch.Tensor, None]:
+        share_NV, targets_N = ctx.saved_tensors
+        # d log p(y) / d logits = one-hot(y) - p
+        slope = share_NV * -grad_N[:, None]
+        return slope.scatter_add_(1, targets_N[:, None], grad_N[:, None]), None
 
 
 class _Sliced(torch.autograd.Function):
