@@ -1,5 +1,6 @@
 """The command line: thin, lazy, quiet when piped; a user's mistake is one line and exit code 2."""
 
+import atexit
 import gc
 import sys
 
@@ -11,6 +12,8 @@ that stay, and Python's default, 700, looks through them for a tenth of the time
 def main() -> None:
     """Entry point of `stillroom`."""
     gc.set_threshold(*GARBAGE)
+    # At the end Python would look through all of them once more: a second after torch and transformers.
+    atexit.register(gc.freeze)
     from stillroom.cli.app import app
     from stillroom.errors import StillroomError
 

@@ -13,6 +13,7 @@ a line, D hidden, H query head, K key-value head, E head size.
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -97,7 +98,6 @@ class Lines:
         self.longest = max(lengths)
         self.shapes: list[tuple[int, int]] = []
         """Rows and places of each group."""
-        self._blocks: dict[tuple[int, int], list[_Block]] = {}
         self._layout: _Layout | None = None
         starts = list(itertools.accumulate(lengths, initial=0))
         self._token_S: list[npt.NDArray[np.int64]] = []
@@ -131,7 +131,7 @@ class Lines:
         layout = self._layout
         if self.longest <= SHORT:
             blocks = [
-                self._blocks_of(first, places, heads // kv_heads, turned)
+                _blocks(first, places, heads // kv_heads, turned.device, turned.dtype)
                 for first, (_, places) in zip(self._first_of(wanted_M), self.shapes, strict=True)
             ]
             return cast(torch.Tensor, _Attend.apply(turned, layout, blocks))
@@ -194,11 +194,6 @@ class Lines:
         wanted_U = np.zeros(len(self.place_U), np.bool_)
         wanted_U[wanted_M.cpu().numpy()] = True
         return [int(wanted_U[token_RT].any(0).argmax()) for token_RT in self._token_S]
-
-    def _blocks_of(self, first: int, places: int, group: int, like: torch.Tensor) -> list[_Block]:
-        if (first, places) not in self._blocks:
-            self._blocks[first, places] = _blocks(first, places, group, like)
-        return self._blocks[first, places]
 
 
 class _Group(NamedTuple):
@@ -340,15 +335,16 @@ def _softmax2(scores: torch.Tensor) -> torch.Tensor:
     return powers.div_(total)
 
 
-def _blocks(start: int, places: int, group: int, like: torch.Tensor) -> list[_Block]:
+@lru_cache(maxsize=64)
+def _blocks(start: int, places: int, group: int, device: torch.device, dtype: torch.dtype) -> list[_Block]:
     """The blocks of a line from a place on, the last first: it sees all places."""
     count = max(1, round((places - start) / BLOCK))
     edges = [start + (places - start) * i // count for i in range(count + 1)]
     found = []
     for first, last in itertools.pairwise(edges):
-        at = torch.arange(first, last, device=like.device).repeat_interleave(group)
-        later = torch.arange(last, device=like.device) > at[:, None]
-        hidden = like.new_zeros(1, *later.shape).masked_fill_(later, -torch.inf)
+        at = torch.arange(first, last, device=device).repeat_interleave(group)
+        later = torch.arange(last, device=device) > at[:, None]
+        hidden = torch.zeros(1, *later.shape, device=device, dtype=dtype).masked_fill_(later, -torch.inf)
         found.append(_Block(slice(first * group, last * group), last, hidden))
     return found[::-1]
 
